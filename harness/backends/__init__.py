@@ -1,0 +1,1 @@
+"""Backends: where members run. `process` is the default; see DESIGN section 5."""

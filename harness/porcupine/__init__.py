@@ -1,0 +1,1 @@
+"""Bindings to the native checker (Porcupine and our own deciders)."""

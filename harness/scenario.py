@@ -1,0 +1,389 @@
+"""A scenario: what to deploy, what load to drive, what to break and when, and what is promised.
+
+`parse` turns TOML text into a `Scenario` that is valid from then on, or raises `ScenarioError` with every mistake
+found (key, what was expected, the nearest valid name). `to_toml` writes a resolved scenario that parses to the same
+value. Settings of systems, backends, workloads and faults are checked against the plugin's own model here, so that a
+typing mistake is found before anything starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ScenarioError
+from .registry import Registry
+
+__all__ = [
+    "CHECK_NAMES",
+    "FaultPlan",
+    "LoadPlan",
+    "Scenario",
+    "Targets",
+    "WorkloadPlan",
+    "load",
+    "parse",
+    "to_toml",
+]
+
+# Every check that a scenario may require; `harness.checks` has one function for each.
+CHECK_NAMES = (
+    "assumptions",
+    "linearizability",
+    "data-loss",
+    "availability",
+    "recovery",
+    "latency",
+    "load",
+    "replica-agreement",
+)
+
+Expect = Literal["available", "recovers", "unavailable"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WorkloadPlan(_Model):
+    """One key space and its mix. `settings` are the workload's own."""
+
+    name: str
+    share: float = Field(gt=0, le=1, description="share of the arrivals")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class LoadPlan(_Model):
+    """An absolute arrival schedule: `rate_per_s` for `duration_s`, spread over the client groups."""
+
+    rate_per_s: float = Field(default=300, gt=0, le=100_000)
+    duration_s: float = Field(default=60, gt=0, le=86_400)
+    timeout_s: float = Field(default=2.0, gt=0, le=60, description="an answer after this is no answer")
+    in_flight: int = Field(default=400, ge=1, le=10_000, description="operations in flight at most, per client group")
+    processes: int = Field(default=1, ge=1, le=8)
+    record: bool = True
+
+
+class FaultPlan(_Model):
+    """One fault window. `settings` are the fault's own."""
+
+    id: str
+    name: str
+    start_s: float = Field(ge=0)
+    duration_s: float = Field(gt=0)
+    expect: Expect = "recovers"
+    rto_s: float = Field(default=5.0, gt=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.duration_s
+
+
+class Targets(_Model):
+    """Promises that are judged. Each is required unless its name is in `advisory`; None is not judged."""
+
+    success_ratio: float | None = Field(default=0.999, gt=0, le=1, description="owed operations outside fault windows")
+    longest_gap_s: float | None = Field(default=None, gt=0, description="over all owed operations; none by default")
+    latency_p99_ms: float | None = Field(default=None, gt=0, description="from the schedule, outside fault windows")
+    on_time_ratio: float | None = Field(default=0.99, gt=0, le=1, description="operations that started within 50 ms")
+    advisory: tuple[str, ...] = ()
+
+
+class OnUnknown(_Model):
+    """What an unknown verdict leads to: exit 3, or exit 0 with a warning in every output."""
+
+    retry: int = Field(default=0, ge=0, le=10)
+    then: Literal["stop", "warn"] = "stop"
+
+
+class PluginChoice(_Model):
+    """A plugin and its settings."""
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Scenario(_Model):
+    """A whole scenario, resolved: names known, settings valid, windows inside the load and not overlapping."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    description: str = ""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    control: bool = Field(default=False, description="true: there are no faults on purpose")
+    system: PluginChoice
+    backend: PluginChoice
+    load: LoadPlan = LoadPlan()
+    workloads: tuple[WorkloadPlan, ...]
+    faults: tuple[FaultPlan, ...] = ()
+    targets: Targets = Targets()
+    required: tuple[str, ...] = CHECK_NAMES
+    on_unknown: OnUnknown = OnUnknown()
+    settle_s: float = Field(default=20, gt=0, description="time for the system to be whole again after the load")
+
+
+def load(path: Path, registry: Registry, *, overrides: Mapping[str, str] | None = None) -> Scenario:
+    """Read and parse a scenario file. Raises ScenarioError naming the file and every mistake in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(str(path), [f"cannot be read: {error.strerror or error}"]) from None
+    except UnicodeDecodeError as error:
+        raise ScenarioError(str(path), [f"is not UTF-8 text (byte {error.start}); a scenario is a TOML file"]) from None
+    return parse(text, registry, where=str(path), overrides=overrides)
+
+
+def parse(text: str, registry: Registry, *, where: str, overrides: Mapping[str, str] | None = None) -> Scenario:
+    """Parse TOML text. `overrides` are `--set` pairs: dotted key to TOML value (bare words are taken as strings)."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(where, [f"not valid TOML: {error}"]) from None
+    problems: list[str] = []
+    for key, value in (overrides or {}).items():
+        _override(document, key, value, problems)
+    scenario = _resolve(document, registry, problems)
+    if problems or scenario is None:
+        raise ScenarioError(where, problems)
+    return scenario
+
+
+def _override(document: dict[str, Any], key: str, text: str, problems: list[str]) -> None:
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    place: Any = document
+    *path, last = key.split(".")
+    for step in path:
+        if isinstance(place, list):
+            if not step.isdigit() or int(step) >= len(place):
+                problems.append(f"--set {key}: there is no entry {step!r}; entries are numbered from 0")
+                return
+            place = place[int(step)]
+        else:
+            place = place.setdefault(step, {})
+        if not isinstance(place, dict | list):
+            problems.append(f"--set {key}: {step!r} is a value, it has no keys below it")
+            return
+    if isinstance(place, list):
+        problems.append(f"--set {key}: name a key inside an entry, such as {key}.0.NAME")
+    else:
+        place[last] = value
+
+
+# In the file, a plugin's settings stand beside its name; these are the keys that are ours.
+_OWN_KEYS = {
+    "system": {"name"},
+    "backend": {"name"},
+    "workload": {"name", "share"},
+    "fault": {"name", "start_s", "duration_s", "expect", "rto_s", "id"},
+}
+_TOP = ("name", "description", "seed", "control", "settle_s", "schema")
+_TABLES = ("load", "targets", "checks", "on_unknown", "system", "backend", "workload", "fault")
+
+
+def _resolve(document: dict[str, Any], registry: Registry, problems: list[str]) -> Scenario | None:
+    for key in document:
+        if key not in (*_TOP, *_TABLES):
+            problems.append(f"{key}: unknown key{_nearest(key, [*_TOP, *_TABLES])}")
+    if document.get("schema", 1) != 1:
+        problems.append(f"schema: expected 1, found {document['schema']!r}; this version reads schema 1")
+    values: dict[str, Any] = {key: document[key] for key in _TOP if key in document and key != "schema"}
+    for key in ("load", "targets", "on_unknown"):
+        if key in document:
+            values[key] = document[key]
+    checks = document.get("checks", {})
+    if not isinstance(checks, dict):
+        problems.append("checks: expected a table such as [checks] with required = [...]")
+    else:
+        for key in checks:
+            if key != "required":
+                problems.append(f"checks.{key}: unknown key{_nearest(key, ['required'])}")
+        if "required" in checks:
+            values["required"] = checks["required"]
+            for name in checks["required"] if isinstance(checks["required"], list) else []:
+                if name not in CHECK_NAMES:
+                    problems.append(f"checks.required: unknown check {name!r}{_nearest(str(name), CHECK_NAMES)}")
+    values["system"] = _plugin("system", document.get("system", {"name": "reference"}), registry, problems)
+    values["backend"] = _plugin("backend", document.get("backend", {"name": "process"}), registry, problems)
+    values["workloads"] = _plugins("workload", document.get("workload", []), registry, problems)
+    values["faults"] = _plugins("fault", document.get("fault", []), registry, problems)
+    for number, fault in enumerate(values["faults"], start=1):
+        if isinstance(fault, dict):
+            fault.setdefault("id", f"f{number}")
+    try:
+        scenario = Scenario.model_validate(values)
+    except ValidationError as error:
+        problems.extend(_sentences(error))
+        return None
+    problems.extend(_inconsistencies(scenario))
+    return scenario
+
+
+def _plugin(kind: str, table: Any, registry: Registry, problems: list[str], where: str | None = None) -> Any:
+    where = where or kind
+    if not isinstance(table, dict):
+        problems.append(f"{where}: expected a table, found {type(table).__name__}")
+        return {"name": "-"}
+    name = table.get("name")
+    own = {key: value for key, value in table.items() if key in _OWN_KEYS[kind]}
+    settings = {key: value for key, value in table.items() if key not in _OWN_KEYS[kind]}
+    if not isinstance(name, str):
+        problems.append(f"{where}.name: missing; known: {', '.join(registry.names(kind))}")
+        return {**own, "name": "-"}
+    plugin = registry.find(kind, name)
+    if plugin is None:
+        known = registry.names(kind)
+        problems.append(f"{where}.name: unknown {kind} {name!r}{_nearest(name, known)}")
+        return own
+    model = plugin.settings
+    try:
+        own["settings"] = model.model_validate(settings).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        fields = [*model.model_fields, *_OWN_KEYS[kind]]
+        problems.extend(f"{where}.{sentence}" for sentence in _sentences(error, fields))
+    return own
+
+
+def _plugins(kind: str, tables: Any, registry: Registry, problems: list[str]) -> list[Any]:
+    if not isinstance(tables, list):
+        problems.append(f"{kind}: expected an array of tables, written [[{kind}]]")
+        return []
+    return [_plugin(kind, table, registry, problems, f"{kind}.{i}") for i, table in enumerate(tables)]
+
+
+def _sentences(error: ValidationError, known: list[str] | None = None) -> list[str]:
+    found = []
+    for item in error.errors(include_url=False):
+        path = (
+            ".".join(str(part) for part in item["loc"]).replace("workloads.", "workload.").replace("faults.", "fault.")
+        )
+        if item["type"] == "extra_forbidden":
+            found.append(f"{path}: unknown key{_nearest(str(item['loc'][-1]), known or [])}")
+        elif item["type"] == "missing":
+            found.append(f"{path}: missing")
+        else:
+            found.append(f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, found {item['input']!r}")
+    return found
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def _inconsistencies(scenario: Scenario) -> list[str]:
+    """Mistakes that only the whole shows; each would otherwise waste a run."""
+    found = []
+    if not scenario.workloads:
+        found.append("workload: at least one [[workload]] is needed")
+    share = sum(w.share for w in scenario.workloads)
+    if scenario.workloads and not math.isclose(share, 1.0, abs_tol=1e-6):
+        found.append(f"workload: the shares add up to {share:g}, expected 1")
+    if scenario.control and any(f.name != "noop" for f in scenario.faults):
+        found.append("control: a control run may hold no fault but noop")
+    if not scenario.control and not scenario.faults:
+        found.append("fault: there is none; add [[fault]], or say control = true if that is meant")
+    ids = [f.id for f in scenario.faults]
+    found.extend(f"fault: the id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
+    end_s = 0.0
+    for number, fault in enumerate(scenario.faults):
+        where = f"fault.{number} ({fault.name})"
+        if fault.start_s < end_s:
+            found.append(f"{where}: starts at {fault.start_s:g} s, before the one before it has ended ({end_s:g} s)")
+        end_s = max(end_s, fault.end_s)
+        if fault.end_s > scenario.load.duration_s:
+            found.append(f"{where}: ends at {fault.end_s:g} s, after the load ({scenario.load.duration_s:g} s)")
+        if fault.expect == "recovers" and fault.rto_s > scenario.load.duration_s - fault.start_s:
+            found.append(
+                f"{where}: rto_s = {fault.rto_s:g} reaches past the end of the load; recovery could not be seen"
+            )
+    found.extend(_unresolvable(scenario))
+    for name in scenario.targets.advisory:
+        if name not in Targets.model_fields or name == "advisory":
+            names = [n for n in Targets.model_fields if n != "advisory"]
+            found.append(f"targets.advisory: unknown target {name!r}{_nearest(name, names)}")
+    return found
+
+
+def _excused_s(fault: FaultPlan, load_s: float) -> float:
+    """Seconds in which only the gap is judged (DESIGN section 4, targets under faults)."""
+    if fault.expect == "available":
+        return 0.0
+    until_s = fault.start_s + fault.rto_s if fault.expect == "recovers" else fault.end_s + fault.rto_s
+    return min(until_s, load_s) - fault.start_s
+
+
+def _unresolvable(scenario: Scenario) -> list[str]:
+    """A ratio that one failed operation already breaks cannot be told from none: too few operations."""
+    faulty_s = sum(_excused_s(fault, scenario.load.duration_s) for fault in scenario.faults)
+    steady_s = max(0.0, scenario.load.duration_s - faulty_s)
+    operations = steady_s * scenario.load.rate_per_s
+    target = scenario.targets.success_ratio
+    found = []
+    if target is not None and target < 1:
+        needed = math.ceil(1 / (1 - target) - 1e-6)
+        if operations < needed:
+            found.append(
+                f"targets.success_ratio = {target:g}: needs {needed} operations outside recovery windows to be told "
+                f"from 100 %, and this scenario has about {operations:.0f} ({steady_s:g} s at "
+                f"{scenario.load.rate_per_s:g}/s); make the load longer, or lower the target"
+            )
+    p99 = scenario.targets.latency_p99_ms
+    if p99 is not None and operations < 1000:
+        found.append(
+            f"targets.latency_p99_ms: needs 1000 operations outside recovery windows, there are about {operations:.0f}"
+        )
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def to_toml(scenario: Scenario) -> str:
+    """The scenario as TOML that `parse` reads back to an equal value; every default is written out."""
+    data = scenario.model_dump(mode="json", exclude_none=True)
+    lines = ["schema = 1"]
+    lines += [f"{key} = {_value(data[key])}" for key in _TOP if key in data]
+    for key in ("load", "targets", "on_unknown"):
+        lines += ["", f"[{key}]", *(f"{k} = {_value(v)}" for k, v in data[key].items())]
+    lines += ["", "[checks]", f"required = {_value(data['required'])}"]
+    for key in ("system", "backend"):
+        lines += ["", f"[{key}]", f"name = {_value(data[key]['name'])}", *_settings(data[key]["settings"])]
+    for key, many in (("workload", data["workloads"]), ("fault", data["faults"])):
+        for item in many:
+            own = [f"{k} = {_value(v)}" for k, v in item.items() if k != "settings"]
+            lines += ["", f"[[{key}]]", *own, *_settings(item["settings"])]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(settings: dict[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in settings.items()]
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,1 @@
+"""Reports: pure functions from verdict.json to HTML, JUnit XML and Markdown."""

@@ -1,0 +1,1 @@
+"""Systems under test: adapters, and the reference cluster in `reference/`."""

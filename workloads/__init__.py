@@ -1,0 +1,1 @@
+"""Load: clients, operations, arrival schedule, recording. The only importer of Locust."""
