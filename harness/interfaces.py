@@ -154,27 +154,33 @@ class Processes(Protocol):
     def stop(self, member: str, *, deadline_s: float) -> int:
         """SIGTERM, wait, then SIGKILL with an event that says so. Returns the exit status."""
 
-    def pause(self, member: str) -> None:
-        """SIGSTOP, and wait until the operating system says stopped."""
+    def pause(self, member: str, *, expires_ns: int) -> None:
+        """Journal the inverse, SIGSTOP, and wait until the operating system says stopped.
+
+        `expires_ns` (CLOCK_MONOTONIC): when the watchdog resumes it if nobody has.
+        """
 
     def resume(self, member: str) -> None:
         """SIGCONT, and wait until the operating system says running."""
 
 
 class Network(Protocol):
-    """Control of links. Every change is verified by reading it back; a change that did not take raises."""
+    """Control of links. Inverses are journalled before anything is touched. Every change is verified by reading it back; a change that did not take raises."""
 
     @property
     def links(self) -> Sequence[Link]: ...
 
-    def block(self, flows: Iterable[Flow]) -> None:
-        """Blackhole the bytes of these flows: nothing is refused, nothing arrives. Idempotent."""
+    def block(self, flows: Iterable[Flow], *, expires_ns: int) -> None:
+        """Journal the inverse, then blackhole the bytes of these flows: nothing is refused, nothing arrives.
+
+        `expires_ns` (CLOCK_MONOTONIC): when the watchdog undoes it if nobody has. Idempotent.
+        """
 
     def unblock(self, flows: Iterable[Flow]) -> None:
         """Undo `block` for these flows. Connections that carried them are closed (the report says so)."""
 
-    def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int) -> None:
-        """Hold every chunk of these flows for latency ± jitter before passing it on."""
+    def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
+        """Journal the inverse, then hold every chunk of these flows for latency ± jitter before passing it on."""
 
     def undelay(self, flows: Iterable[Flow]) -> None: ...
 
