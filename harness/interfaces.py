@@ -165,7 +165,10 @@ class Processes(Protocol):
 
 
 class Network(Protocol):
-    """Control of links. Inverses are journalled before anything is touched. Every change is verified by reading it back; a change that did not take raises."""
+    """Control of links. Inverses are journalled before anything is touched.
+
+    Every change is verified by reading it back; a change that did not take raises.
+    """
 
     @property
     def links(self) -> Sequence[Link]: ...
