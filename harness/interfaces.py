@@ -214,6 +214,9 @@ class Stage(Protocol):
     def link(self, source: str, target: str, port: str) -> Address:
         """Address at which `source` reaches `port` of `target`: through the pair's own link, which faults act on."""
 
+    def log(self, member: str) -> Path:
+        """File that the member's output goes to; it may not exist yet."""
+
     def run(self, spec: ProcessSpec) -> None:
         """Start a member's process. Its output goes to `logs/<member>.log`; does not wait for readiness."""
 
@@ -357,6 +360,8 @@ class Injection:
     prove: Callable[[], Evidence]  # active: looks at the effect, never at our own bookkeeping
     verify_healed: Callable[[], Evidence]  # called after leaving the context
     reaction: Mapping[str, Any] | None = None  # expected of the system: {"kind": "new-epoch", "shards": [...]}
+    began_ns: int | None = None  # CLOCK_MONOTONIC just before the first change; None = when inject was entered
+    still_on: Callable[[], Evidence] | None = None  # a cheap look at the end of the window: did the effect last?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,9 +404,15 @@ class Fault(Protocol):
 class Workload(Protocol):
     """One key space and what clients do to it. Instances are made in the load process from validated settings.
 
-    `next(rng, values)` gives the next request of one process; `values()` makes a value that was never used before
-    (it encodes process and sequence), so every history is decidable in O(n log n).
+    What the load process needs of it besides is in `workloads.requests.KeyedWorkload`: the key prefix, and `next(rng,
+    values)`, which gives the next request of one worker. `values()` makes a value that was never used before, so every
+    history is decidable in O(n log n).
     """
 
     name: ClassVar[str]
     settings: ClassVar[type[Settings]]
+
+    @staticmethod
+    def hot_keys(settings: Any) -> Sequence[str]:
+        """Keys that are used all the time under these settings, for faults to aim at; may be empty."""
+        ...

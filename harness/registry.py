@@ -25,7 +25,7 @@ _NEEDED = {
     "system": ("name", "settings", "deploy"),
     "backend": ("name", "settings", "available", "open"),
     "fault": ("name", "kind", "settings", "describe", "available", "inject"),
-    "workload": ("name", "settings"),
+    "workload": ("name", "settings", "hot_keys"),
 }
 
 
@@ -51,6 +51,13 @@ class Registry:
 
     def find(self, kind: str, name: str) -> Any | None:
         return self._plugins.get((kind, name))
+
+    def get(self, kind: str, name: str) -> Any:
+        """The plugin. Raises UsageError naming those that are known; a parsed scenario never gets there."""
+        plugin = self.find(kind, name)
+        if plugin is None:
+            raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(self.names(kind))}")
+        return plugin
 
     def names(self, kind: str) -> list[str]:
         return sorted(name for k, name in self._plugins if k == kind)
