@@ -1,0 +1,353 @@
+"""Linearizability of every key (DESIGN section 7): exact, with a counterexample that was judged again.
+
+What goes to the checker: every operation of the load and the final reads, of all key spaces (one key is one register,
+whoever wrote it). An insert is a compare-and-set on absence; a compare-and-set or insert that did not match is a read
+of what stood there; operations that certainly did not happen and reads without an answer are left out; an unknown
+write stays open for ever.
+
+The first answer is the near-linear decider's wherever values are unique. Porcupine then judges the same keys again,
+independently, within a small budget: two engines that disagree are a bug of ours, and make the check unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from .. import porcupine
+from ..porcupine import ABSENT, NO_VERSION, OPEN_NS, CheckOutcome, Edge, Engine, F, KeyResult, Model, Operations, Order
+from ..record import RunRecord
+from ..verdict import Verdict
+from .result import CheckResult, count, join
+
+__all__ = ["Checker", "Linearizability", "check_linearizability"]
+
+Checker = Callable[..., CheckOutcome]
+
+_NAME: Final = "linearizability"
+_TITLE: Final = "Linearizability"
+_MEMORY_LIMIT_BYTES: Final = 2 * 2**30
+_CROSS_CHECK_S: Final = 5.0
+# Porcupine is quadratic in the operations of a key, and exponential in those of unknown outcome (anchors/checkers.md,
+# section 2): keys up to here take it milliseconds.
+_CHEAP_OPERATIONS: Final = 1000
+_CHEAP_UNKNOWN: Final = 6
+_CROSS_CHECKED_KEYS: Final = 10_000
+_MOST_COUNTEREXAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linearizability:
+    """The check's answer and what verdict.json shows of it (None when it could not be run)."""
+
+    result: CheckResult
+    detail: dict[str, Any] | None
+
+
+def check_linearizability(
+    record: RunRecord, *, checker: Checker = porcupine.check, deadline_s: float = 60.0
+) -> Linearizability:
+    """Judge every key. `checker` has the signature of `porcupine.check`; whatever it raises is left to the caller."""
+    rows = _relevant(record.history)
+    if (rows["end_ns"] < rows["start_ns"]).any():
+        reason = "Some operations ended before they began, so nobody knows in which order they happened."
+        return Linearizability(result=_result(Verdict.UNKNOWN, reason, "not judged"), detail=None)
+    if not rows.height:
+        reason = "Nothing was recorded that could be judged: no operation may have taken effect."
+        return Linearizability(result=_result(Verdict.UNKNOWN, reason, "no operations"), detail=None)
+    operations = _columns(rows)
+    outcome = checker(
+        operations,
+        model=Model.CAS_REGISTER,
+        engine=Engine.AUTO,
+        deadline_s=deadline_s,
+        memory_limit_bytes=_MEMORY_LIMIT_BYTES,
+    )
+    keys = {int(k): name for k, name in rows.select("key_id", "key").unique().iter_rows()}
+    cross = _cross_check(rows, outcome, checker)
+    violated = [r for r in outcome.results if r.verdict is Verdict.FAIL]
+    survivors = [r for r in violated if not record.holes or _survives_holes(record, rows, r)]
+    result = _judge(outcome, rows, keys, cross, violated, survivors, record)
+    shown = [_counterexample(record, rows, keys, r) for r in (survivors or violated)[:_MOST_COUNTEREXAMPLES]]
+    detail = {
+        "engine": str(outcome.engine),
+        "cross_check": cross.text,
+        "operations": rows.height,
+        "keys_checked": outcome.keys_checked,
+        "keys_violated": outcome.keys_violated,
+        "keys_unknown": outcome.keys_unknown,
+        "seconds": round(outcome.seconds, 3),
+        "counterexamples": [shown_one for shown_one in shown if shown_one is not None],
+    }
+    return Linearizability(result=result, detail=detail)
+
+
+# ------------------------------------------------------------------------------------------------ columns
+
+
+def _relevant(history: pl.DataFrame) -> pl.DataFrame:
+    """Operations that may have had an effect or that saw something, each with a number for its key."""
+    return (
+        history.filter(
+            pl.col("start_ns").is_not_null()
+            & (pl.col("outcome") != "fail")
+            & ~((pl.col("f") == "read") & (pl.col("outcome") == "unknown"))
+        )
+        .with_columns(
+            key_id=pl.col("key").rank("dense").cast(pl.Int64) - 1,
+            unknown=(pl.col("outcome") == "unknown") | pl.col("end_ns").is_null(),
+            mismatch=(pl.col("outcome") == "ok") & (pl.col("result") == "mismatch"),
+        )
+        .sort("key_id", "start_ns", "process")
+    )
+
+
+def _columns(rows: pl.DataFrame) -> Operations:
+    read = (pl.col("f") == "read") | pl.col("mismatch")
+    f = (
+        pl.when(read)
+        .then(int(F.READ))
+        .when(pl.col("f").is_in(["cas", "insert"]))
+        .then(int(F.CAS))
+        .when(pl.col("f") == "delete")
+        .then(int(F.DELETE))
+        .otherwise(int(F.WRITE))
+    )
+    seen = pl.when("mismatch").then("observed").otherwise("value")
+    numbers = rows.select(
+        f=f,
+        value=pl.when(pl.col("f") == "delete").then(ABSENT).otherwise(seen.fill_null(ABSENT)),
+        # An insert compares with absence.
+        expected=pl.when(pl.col("f") == "insert").then(ABSENT).otherwise(pl.col("expected").fill_null(ABSENT)),
+        version=pl.col("version").fill_null(NO_VERSION),
+        end=pl.when(pl.col("unknown") | pl.col("end_ns").is_null()).then(OPEN_NS).otherwise("end_ns"),
+    )
+    return Operations(
+        key=rows["key_id"].to_numpy(),
+        process=rows["process"].to_numpy(),
+        f=numbers["f"].to_numpy().astype(np.int64),
+        value=numbers["value"].to_numpy(),
+        expected=numbers["expected"].to_numpy(),
+        version=numbers["version"].to_numpy(),
+        start_ns=rows["start_ns"].to_numpy(),
+        end_ns=numbers["end"].to_numpy(),
+        unknown=rows["unknown"].to_numpy(),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ cross-check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CrossCheck:
+    text: str
+    disagreements: tuple[int, ...]
+
+
+def _cross_check(rows: pl.DataFrame, outcome: CheckOutcome, checker: Checker) -> _CrossCheck:
+    """Porcupine on every key that is cheap for it; a key that it could not finish neither agrees nor disagrees."""
+    first = {
+        r.key: r.verdict
+        for r in outcome.results
+        if r.verdict is not Verdict.UNKNOWN and r.engine is not Engine.PORCUPINE
+    }
+    sizes = rows.group_by("key_id").agg(pl.len().alias("n"), pl.col("unknown").sum().alias("open"))
+    # Broken keys first, then those with most operations: there the engines have most to disagree about.
+    keys = (
+        sizes.filter((pl.col("n") <= _CHEAP_OPERATIONS) & (pl.col("open") <= _CHEAP_UNKNOWN))
+        .filter(pl.col("key_id").is_in(list(first)))
+        .with_columns(broken=pl.col("key_id").is_in([k for k, v in first.items() if v is Verdict.FAIL]))
+        .sort("broken", "n", "key_id", descending=[True, True, False])
+        .head(_CROSS_CHECKED_KEYS)
+    )
+    chosen = rows.join(keys.select("key_id"), on="key_id", how="semi", maintain_order="left")
+    if not chosen.height:
+        return _CrossCheck(text="not cross-checked: no key is small enough for Porcupine's budget", disagreements=())
+    try:
+        second = checker(
+            _columns(chosen),
+            model=Model.CAS_REGISTER,
+            engine=Engine.PORCUPINE,
+            deadline_s=_CROSS_CHECK_S,
+            memory_limit_bytes=_MEMORY_LIMIT_BYTES,
+        )
+    except Exception as error:  # the first engine's answer stands without the second's
+        return _CrossCheck(text=f"not cross-checked: Porcupine could not be run ({error})", disagreements=())
+    decided = {r.key: r.verdict for r in second.results if r.verdict is not Verdict.UNKNOWN}
+    differing = tuple(sorted(key for key, verdict in decided.items() if first[key] is not verdict))
+    agreed = len(decided) - len(differing)
+    text = f"Porcupine agreed on {agreed:,} of {len(first):,} keys"
+    skipped = len(first) - len(decided)
+    if skipped:
+        text += f", {skipped:,} beyond its budget"
+    return _CrossCheck(text=text, disagreements=differing)
+
+
+# ------------------------------------------------------------------------------------------------ verdict
+
+
+def _judge(
+    outcome: CheckOutcome,
+    rows: pl.DataFrame,
+    keys: Mapping[int, str],
+    cross: _CrossCheck,
+    violated: list[KeyResult],
+    survivors: list[KeyResult],
+    record: RunRecord,
+) -> CheckResult:
+    summary = f"{count(rows.height, 'operation')} on {count(outcome.keys_checked, 'key')}"
+    numbers = {
+        "operations": rows.height,
+        "keys_checked": outcome.keys_checked,
+        "keys_violated": outcome.keys_violated,
+        "keys_unknown": outcome.keys_unknown,
+        "seconds": round(outcome.seconds, 3),
+    }
+    if cross.disagreements:
+        names = join((repr(keys[k]) for k in cross.disagreements), most=3)
+        reason = (
+            f"Our two engines disagree on {count(len(cross.disagreements), 'key')} ({names}): this is a bug of "
+            "aftershock, nothing is known of the system. Please report it with the run folder."
+        )
+        return _result(Verdict.UNKNOWN, reason, summary, numbers, value="internal error", context="engines disagree")
+    if survivors:
+        reason = (
+            f"The answers on {count(len(survivors), 'key')} of {outcome.keys_checked:,} contradict each other: no "
+            f"order of the operations explains them ({join((repr(keys[r.key]) for r in survivors), most=3)})."
+        )
+        spans = tuple(s for r in survivors[:50] if (s := _span(record, rows, r)) is not None)
+        context = f"of {outcome.keys_checked:,} broken; shown on {keys[survivors[0].key]}"
+        value = count(len(survivors), "key")
+        return _result(Verdict.FAIL, reason, summary, numbers, value=value, context=context, spans=spans)
+    if violated:
+        reason = (
+            f"The answers on {count(len(violated), 'key')} contradict each other, but operations that are missing from "
+            "the history could explain them."
+        )
+        return _result(Verdict.UNKNOWN, reason, summary, numbers, value="not decided", context=record.holes[0])
+    if outcome.verdict is not Verdict.PASS or outcome.keys_unknown:
+        names = join((repr(keys[r.key]) for r in outcome.results if r.verdict is Verdict.UNKNOWN), most=3)
+        why = outcome.reason or "the checker gave no reason"
+        reason = (
+            f"{count(outcome.keys_unknown, 'key')} of {len(outcome.results):,} could not be decided ({names}): {why}"
+        )
+        value = f"{count(outcome.keys_unknown, 'key')} open"
+        return _result(Verdict.UNKNOWN, reason, summary, numbers, value=value, context=why)
+    reason = f"One order of all operations explains every answer, on each of {count(outcome.keys_checked, 'key')}."
+    value = f"{count(outcome.keys_checked, 'key')}"
+    return _result(Verdict.PASS, reason, summary, numbers, value=value, context="all linearizable, decided exactly")
+
+
+def _result(
+    verdict: Verdict,
+    reason: str,
+    summary: str,
+    numbers: Mapping[str, Any] | None = None,
+    *,
+    value: str = "not decided",
+    context: str = "",
+    spans: tuple[tuple[float, float], ...] = (),
+) -> CheckResult:
+    return CheckResult(
+        name=_NAME,
+        title=_TITLE,
+        verdict=verdict,
+        reason=reason,
+        summary=summary,
+        value=value,
+        context=context,
+        numbers=numbers or {},
+        spans_s=spans,
+        evidence=_NAME,
+    )
+
+
+def _survives_holes(record: RunRecord, rows: pl.DataFrame, result: KeyResult) -> bool:
+    """Would the contradiction stand if any operations had been missed?
+
+    Values are unique, so a missed write cannot have written a value that has a recorded writer. It could have
+    written one that has none, and a missed delete could have made a key absent.
+    """
+    found = result.counterexample
+    if found is None:
+        return False
+    part = rows[list(map(int, found.rows))]
+    everything = rows.filter(pl.col("key_id") == result.key)
+    writers = everything.filter(pl.col("f").is_in(["write", "cas", "insert"]) & ~pl.col("mismatch"))
+    written = set(writers["value"].drop_nulls().to_list())
+    deletes = bool((record.history["f"] == "delete").any())
+    for row in part.iter_rows(named=True):
+        seen = [row["observed"]] if row["mismatch"] else [row["value"]] if row["f"] == "read" else []
+        seen += [row["expected"]] if row["f"] == "cas" and not row["mismatch"] else []
+        if any((value is None and deletes) or (value is not None and value not in written) for value in seen):
+            return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ counterexample
+
+
+def _span(record: RunRecord, rows: pl.DataFrame, result: KeyResult) -> tuple[float, float] | None:
+    if result.counterexample is None:
+        return None
+    part = rows[list(map(int, result.counterexample.rows))]
+    ends = part["end_ns"].drop_nulls()
+    first, last = int(part["start_ns"].min()), int(part["start_ns"].max())  # type: ignore[arg-type]
+    last = max([last, *ends.to_list()])
+    return (round(record.seconds(first), 3), round(record.seconds(last), 3))
+
+
+def _counterexample(
+    record: RunRecord, rows: pl.DataFrame, keys: Mapping[int, str], result: KeyResult
+) -> dict[str, Any] | None:
+    found = result.counterexample
+    if found is None:
+        return None
+    part = rows[list(map(int, found.rows))]
+    operations = [
+        _operation(record, row, role, note)
+        for row, role, note in zip(part.iter_rows(named=True), found.roles, found.notes, strict=True)
+    ]
+    span = _span(record, rows, result)
+    return {
+        "key": keys[result.key],
+        "shard": part["shard"][0],
+        "reason": found.reason,
+        "reasons": list(found.reasons),
+        "rejudged": bool(found.rejudged),
+        "span_s": list(span) if span else None,
+        "operations": operations,
+        "edges": [_edge(edge) for edge in found.edges],
+        "orders": [_order(order) for order in found.orders],
+        "precedences": [str(p) for p in found.precedences],
+    }
+
+
+def _operation(record: RunRecord, row: Mapping[str, Any], role: str, note: str) -> dict[str, Any]:
+    return {
+        "process": row["process"],
+        "client": row["client"],
+        "f": row["f"],
+        "value": row["value"],
+        "expected": row["expected"],
+        "observed": row["observed"],
+        "result": row["result"],
+        "outcome": row["outcome"],
+        "start_s": round(record.seconds(row["start_ns"]), 6),
+        "end_s": None if row["end_ns"] is None or row["unknown"] else round(record.seconds(row["end_ns"]), 6),
+        "role": role,
+        "final": row["final"],
+        "note": "; ".join(filter(None, ("final read" if row["final"] else "", note))),
+    }
+
+
+def _edge(edge: Edge) -> dict[str, Any]:
+    return {"from": int(edge.source), "to": int(edge.target), "kind": str(edge.kind)}
+
+
+def _order(order: Order) -> dict[str, Any]:
+    return {"order": [int(i) for i in order.order], "ruled_out_by": int(order.ruled_out_by), "why": str(order.why)}
