@@ -1,1 +1,47 @@
-"""Reports: pure functions from verdict.json to HTML, JUnit XML and Markdown."""
+"""Reports: pure functions from verdict.json to HTML, JUnit XML and Markdown, and one that writes all three."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .html import render_html
+from .junit import render_junit
+from .markdown import render_markdown
+
+__all__ = ["render_html", "render_junit", "render_markdown", "write_reports"]
+
+_RENDERERS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("report.html", render_html),
+    ("junit.xml", render_junit),
+    ("summary.md", render_markdown),
+)
+
+
+def write_reports(verdict: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write report.html, junit.xml and summary.md into `folder`; returns their paths in this order.
+
+    Each file appears whole or not at all: a reader never sees half a report, and an old one stays when the new one
+    cannot be written. Raises OSError when it cannot.
+    """
+    texts = [(folder / name, render(verdict)) for name, render in _RENDERERS]
+    for path, text in texts:
+        _write_whole(path, text)
+    return [path for path, _ in texts]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o644)
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
