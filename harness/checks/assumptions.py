@@ -43,7 +43,7 @@ def check_assumptions(found: list[Assumption]) -> CheckResult:
 
 def assumptions(view: View) -> list[Assumption]:
     """Every assumption on this run, held or not."""
-    return [*_on_history(view), *_on_recording(view), *_on_faults(view)]
+    return [*_on_history(view), *_on_recording(view), *_on_faults(view), _nobody_died(view)]
 
 
 # ------------------------------------------------------------------------------------------------ history
@@ -174,6 +174,17 @@ def _on_faults(view: View) -> Iterator[Assumption]:
             yield from _attempted(view, fault)
             if fault.reaction is not None:
                 yield _reacted(fault, fault.reaction)
+
+
+def _nobody_died(view: View) -> Assumption:
+    """A process that ends by itself is a fault that nobody planned: what it did to the run is not in the schedule."""
+    deaths = [e for e in view.record.events if e.kind == "member.exited" and e.fields.get("expected") is False]
+    told = [
+        f"{event.fields.get('member')} ended by itself with status {event.fields.get('status')} "
+        f"at {view.record.seconds(event.t_ns):.2f} s"
+        for event in deaths
+    ]
+    return Assumption(text="No member ended by itself", held=not told, detail=join(told, most=3), taints=_TIMED)
 
 
 def _reacted(fault: FaultWindow, reaction: Reaction) -> Assumption:

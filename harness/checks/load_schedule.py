@@ -15,7 +15,9 @@ from ..verdict import Verdict
 from .result import Assumption, CheckResult, count
 from .view import View
 
-__all__ = ["ON_TIME_MS", "Load", "check_load"]
+__all__ = ["LOAD_KEPT_SCHEDULE", "ON_TIME_MS", "Load", "check_load"]
+
+LOAD_KEPT_SCHEDULE: Final = "The load generator kept its schedule"
 
 # Beyond this an operation did not start when the schedule said (scenario.Targets.on_time_ratio).
 ON_TIME_MS: Final = 50.0
@@ -77,7 +79,7 @@ def check_load(view: View) -> Load:
         status="judged" if target is not None else "skipped",
     )
     assumption = Assumption(
-        text="The load generator kept its schedule",
+        text=LOAD_KEPT_SCHEDULE,
         held=verdict is Verdict.PASS or target is None,
         detail="" if verdict is Verdict.PASS or target is None else reason.rstrip("."),
         taints=("availability", "latency"),

@@ -39,7 +39,7 @@ def test_a_healthy_run_holds_them_all(run: Run) -> None:
     assert [a for a in found if not a.held] == []
     result = check_assumptions(found)
     assert result.verdict is Verdict.PASS
-    assert result.summary == "13 of 13 assumptions hold"
+    assert result.summary == "14 of 14 assumptions hold"
 
 
 def test_one_broken_makes_the_check_unknown_with_its_reason_and_scope(run: Run) -> None:
@@ -191,3 +191,14 @@ def test_operations_in_the_record_are_the_builders_own(run: Run) -> None:
     """Guards the builder: a test above means nothing if the run it spoils is not the one it describes."""
     assert run.operations[0]["start_ns"] == at(0)
     assert len({row["process"] for row in run.operations}) < 10
+
+
+def test_a_member_that_ends_by_itself_taints_what_is_timed(tmp_path: Path) -> None:
+    """Nobody planned that fault; the safety checks judge the record as it is, and the run cannot pass."""
+    run = healthy(tmp_path / "run")
+    run.steady_load()
+    run.final_reads()
+    run.event("member.exited", 20.0, member="n2", status=-9, expected=False)
+    [broken] = [a for a in assumptions(view_of(run)) if not a.held]
+    assert broken.detail == "n2 ended by itself with status -9 at 20.00 s"
+    assert broken.taints == ("availability", "recovery", "latency")

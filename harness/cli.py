@@ -1,0 +1,314 @@
+"""The command `aftershock`: argv in, exit code out. What each command does lives elsewhere.
+
+Heavy modules are imported inside the commands, so that `aftershock version` and a mistake in a scenario answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from . import environment
+from .errors import AftershockError, HealError, RunFolderError, SetupError, UsageError
+from .interrupts import Interrupted, Interrupts
+from .registry import GROUPS, Registry, installed
+from .scenario import Scenario, load
+from .verdict import ExitCode, most_severe
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="aftershock",
+    help="Breaks a distributed system on purpose under load, and proves from the record whether it kept its promises.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_EXIT_OF = {
+    UsageError: ExitCode.USAGE,
+    SetupError: ExitCode.SETUP,
+    HealError: ExitCode.HEAL_FAILED,
+}
+
+Scenarios = Annotated[list[Path] | None, typer.Argument(help="Scenario files (TOML).", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as load.rate_per_s=100. Repeatable."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run; by default the scenario's, or a new one.", min=0)]
+RunsFolder = Annotated[Path, typer.Option(help="Where run folders go.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@app.command()
+def run(
+    scenarios: Scenarios = None,
+    *,
+    seed: Seed = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Run the resolved scenario and seed of an earlier run again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be broken, when, and stop.")] = False,
+    set_: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+) -> None:
+    """Deploy, load, break, record, check and report. Exits with the verdict."""
+    registry = installed()
+    paths = _scenario_paths(scenarios, replay)
+    # All scenarios are parsed before any is started: a mistake in the last one must not cost an hour.
+    parsed = [(path, load(path, registry, overrides=_pairs(set_))) for path in paths]
+    chosen = [(path, scenario, _seed(seed, scenario)) for path, scenario in parsed]
+    if dry_run:
+        for _, scenario, its_seed in chosen:
+            _print_timeline(scenario, its_seed, registry)
+        return
+    codes = [_run_one(path, scenario, its_seed, registry, runs, quiet) for path, scenario, its_seed in chosen]
+    raise typer.Exit(most_severe(codes))
+
+
+def _run_one(path: Path, scenario: Scenario, seed: int, registry: Registry, runs: Path, quiet: bool) -> ExitCode:
+    from .progress import Progress
+    from .run import RunRequest
+    from .run import run as run_scenario
+
+    progress = Progress(_console(), quiet=quiet)
+    interrupts = Interrupts(announce=progress.note)
+
+    def call() -> ExitCode:
+        request = RunRequest(scenario=scenario, seed=seed, source=str(path), runs=runs, registry=registry)
+        with interrupts.installed():
+            result = run_scenario(request, progress=progress, interrupts=interrupts)
+        _print_verdict(result.verdict, result.folder)
+        return result.exit_code
+
+    return _guarded(call)
+
+
+@app.command()
+def check(folder: RunArgument, *, as_json: AsJson = False) -> None:
+    """Judge a recorded run again; needs nothing but its folder. Exits with the verdict."""
+    from .judge import check_folder
+
+    verdict, code = check_folder(folder)
+    if as_json:
+        sys.stdout.write(json.dumps(verdict) + "\n")
+    else:
+        _print_verdict(verdict, folder)
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(folder: RunArgument) -> None:
+    """Write report.html, junit.xml and summary.md of a judged run again."""
+    from ..reports import write_reports
+    from .record import read_verdict
+
+    for path in write_reports(read_verdict(folder), folder):
+        _out(str(path))
+
+
+@app.command()
+def validate(scenarios: Scenarios = None, *, set_: Overrides = None) -> None:
+    """Check scenario files without running them."""
+    registry = installed()
+    codes = []
+    for path in _scenario_paths(scenarios, None):
+        try:
+            scenario = load(path, registry, overrides=_pairs(set_))
+        except UsageError as error:
+            _error(error)
+            codes.append(ExitCode.USAGE)
+        else:
+            size = f"{len(scenario.faults)} faults, {scenario.load.duration_s:g} s of load"
+            _out(f"{path}: {scenario.name} is valid ({size})")
+    raise typer.Exit(most_severe(codes))
+
+
+@app.command("list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the systems, backends, faults and workloads that are installed, and where each comes from."""
+    registry = installed()
+    found = {kind: {name: registry.origin(kind, name) for name in registry.names(kind)} for kind in GROUPS}
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    for kind, plugins in found.items():
+        for name, origin in plugins.items():
+            plugin = registry.get(kind, name)
+            fields = ", ".join(plugin.settings.model_fields) or "no settings"
+            _out(f"{kind:<9} {name:<14} {fields}   ({origin})")
+
+
+@app.command()
+def heal(*, as_json: AsJson = False) -> None:
+    """Undo what a killed run left behind. Skips runs that are still going on. Exits 0 when all is clean, else 5."""
+    from .heal import heal as heal_all
+    from .journal import default_state_folder
+
+    result = heal_all(state_folder=default_state_folder())
+    if as_json:
+        sys.stdout.write(json.dumps({"clean": result.clean, **dataclasses.asdict(result)}) + "\n")
+    else:
+        for line in (*result.undone, *result.left, *result.skipped) or ("Nothing to undo.",):
+            _out(line)
+    raise typer.Exit(ExitCode.PASS if result.clean else ExitCode.HEAL_FAILED)
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Say what this machine can do: every fault on every backend, and what would mend the rest."""
+    from .doctor import examine, render_text
+
+    found = examine(installed())
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        _out(render_text(found))
+    raise typer.Exit(ExitCode.PASS if found["usable"] else ExitCode.SETUP)
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("scenario.toml")) -> None:
+    """Write a commented scenario to start from."""
+    from .starter import STARTER
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already, and is left as it is; name another file") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    _out(f"Wrote {path}. Next: aftershock run {path} --dry-run")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _out(f"aftershock {environment.tool_version()}")
+
+
+# ------------------------------------------------------------------------------------------------ entry
+
+
+def main() -> None:
+    """Entry point: maps every way a command can end to its exit code. Never returns."""
+
+    def call() -> ExitCode:
+        try:
+            outcome = app(standalone_mode=False)
+        except typer.Exit as leave:
+            return ExitCode(leave.exit_code)
+        return ExitCode(outcome) if isinstance(outcome, int) else ExitCode.PASS
+
+    sys.exit(_guarded(call))
+
+
+def _guarded(call: Callable[[], ExitCode]) -> ExitCode:
+    """Call, and turn what it raises into a message for whoever must act and an exit code."""
+    try:
+        return call()
+    except AftershockError as error:
+        _error(error)
+        return next((code for kind, code in _EXIT_OF.items() if isinstance(error, kind)), ExitCode.INTERNAL)
+    except Interrupted as interrupted:
+        _error(f"{interrupted}; everything was undone, and the record so far is kept")
+        return ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except typer.Exit:
+        raise
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if callable(show):  # a mistake on the command line, told by the command-line library itself
+            show()
+            return ExitCode.USAGE
+        traceback.print_exc()
+        _error(
+            "This is a bug in Aftershock. What was recorded is kept in the run folder; please report it with the "
+            f"lines above and the version ({environment.tool_version()})."
+        )
+        return ExitCode.INTERNAL
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+
+def _scenario_paths(scenarios: list[Path] | None, replay: Path | None) -> list[Path]:
+    if replay is not None:
+        if scenarios:
+            raise UsageError("--replay runs an earlier run's own scenario; name either scenarios or --replay RUN")
+        path = replay / "scenario.toml"
+        if not path.is_file():
+            raise RunFolderError(f"{replay}: not a run folder, it holds no scenario.toml")
+        return [path]
+    if not scenarios:
+        raise UsageError("no scenario was named; `aftershock init` writes one to start from")
+    return scenarios
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or []:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {text}: expected KEY=VALUE, such as --set load.rate_per_s=100")
+        pairs[key] = value
+    return pairs
+
+
+def _seed(asked: int | None, scenario: Scenario) -> int:
+    if asked is not None:
+        return asked
+    return scenario.seed if scenario.seed is not None else secrets.randbelow(10**8)
+
+
+def _print_timeline(scenario: Scenario, seed: int, registry: Registry) -> None:
+    from .schedule import plan, render_text
+
+    _out(render_text(plan(scenario, seed), registry))
+
+
+_MARK = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKNOWN"}
+
+
+def _print_verdict(verdict: Any, folder: Path) -> None:
+    """The last thing that a person reads: verdict, reason, findings, where the report is."""
+    _out("")
+    _out(f"{_MARK[verdict['verdict']]}  {verdict['headline']}")
+    if verdict["cause"]:
+        _out(f"      {verdict['cause']}")
+    for check_ in verdict["checks"]:
+        if check_["status"] == "judged":
+            kind = "" if check_["required"] else " (advisory)"
+            text = check_["summary"] if check_["verdict"] == "pass" else check_["reason"]
+            _out(f"  {_MARK[check_['verdict']]:<8}{check_['title']}{kind}: {text}")
+    for warning in verdict.get("warnings", []):
+        _out(f"  warning: {warning}")
+    _out(f"Report: {(folder / 'report.html').resolve()}")
+    _out(f"Again:  {verdict['reproduce']['run']}")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _error(error: AftershockError | str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"aftershock: {error}"))
