@@ -122,6 +122,7 @@ class EventSink(Protocol):
 
     def __call__(self, kind: str, /, *, source: str = "harness", t_ns: int | None = None, **fields: Any) -> None:
         """Write one event; `t_ns` is CLOCK_MONOTONIC and defaults to now."""
+        ...
 
 
 class Journal(Protocol):
@@ -133,9 +134,11 @@ class Journal(Protocol):
         `inverse` names one of the journal's known inverses; `expires_ns` (CLOCK_MONOTONIC) is when the watchdog
         carries it out although the tool lives, None for things that last as long as the run.
         """
+        ...
 
     def done(self, entry: str) -> None:
         """The inverse of `entry` was carried out and verified."""
+        ...
 
 
 class Processes(Protocol):
@@ -147,21 +150,26 @@ class Processes(Protocol):
 
     def start(self, member: str) -> None:
         """Start a member that is not running, with the specification it had; does not wait for readiness."""
+        ...
 
     def kill(self, member: str) -> int:
         """SIGKILL and wait for the exit. Returns the exit status as subprocess does (-9)."""
+        ...
 
     def stop(self, member: str, *, deadline_s: float) -> int:
         """SIGTERM, wait, then SIGKILL with an event that says so. Returns the exit status."""
+        ...
 
     def pause(self, member: str, *, expires_ns: int) -> None:
         """Journal the inverse, SIGSTOP, and wait until the operating system says stopped.
 
         `expires_ns` (CLOCK_MONOTONIC): when the watchdog resumes it if nobody has.
         """
+        ...
 
     def resume(self, member: str) -> None:
         """SIGCONT, and wait until the operating system says running."""
+        ...
 
 
 class Network(Protocol):
@@ -178,17 +186,21 @@ class Network(Protocol):
 
         `expires_ns` (CLOCK_MONOTONIC): when the watchdog undoes it if nobody has. Idempotent.
         """
+        ...
 
     def unblock(self, flows: Iterable[Flow]) -> None:
         """Undo `block` for these flows. Connections that carried them are closed (the report says so)."""
+        ...
 
     def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
         """Journal the inverse, then hold every chunk of these flows for latency ± jitter before passing it on."""
+        ...
 
     def undelay(self, flows: Iterable[Flow]) -> None: ...
 
     def impaired(self) -> Mapping[Flow, str]:
         """Flows that are blocked or delayed now, as read back from the network itself."""
+        ...
 
 
 class Stage(Protocol):
@@ -207,18 +219,23 @@ class Stage(Protocol):
 
     def add(self, member: Member) -> None:
         """Announce a member (client groups too) before its addresses are asked for."""
+        ...
 
     def listen(self, member: str, port: str) -> Address:
         """Address on which `member` must listen for `port` (a name). Reserved for it until the stage closes."""
+        ...
 
     def link(self, source: str, target: str, port: str) -> Address:
         """Address at which `source` reaches `port` of `target`: through the pair's own link, which faults act on."""
+        ...
 
     def log(self, member: str) -> Path:
         """File that the member's output goes to; it may not exist yet."""
+        ...
 
     def run(self, spec: ProcessSpec) -> None:
         """Start a member's process. Its output goes to `logs/<member>.log`; does not wait for readiness."""
+        ...
 
 
 @runtime_checkable
@@ -232,11 +249,13 @@ class Backend(Protocol):
 
     def available(self) -> str | None:
         """None when it can be used here; otherwise the reason and the command that mends it."""
+        ...
 
     def open(
         self, *, run_id: str, run_folder: Path, journal: Journal, events: EventSink
     ) -> AbstractContextManager[Stage]:
         """Open a stage. Leaving it ends every process of the run and removes all that it added, in any exit."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------ system
@@ -294,6 +313,7 @@ class Probe(Protocol):
 
     def exchange(self, *, timeout_s: float) -> ProbeOutcome:
         """Send one fresh nonce over this connection and see how far it came."""
+        ...
 
     def close(self) -> None: ...
 
@@ -305,27 +325,33 @@ class Cluster(Protocol):
 
     def wait_ready(self, *, deadline_s: float) -> None:
         """Poll until every member serves; raises SetupError naming the member, its last state and its log."""
+        ...
 
     def endpoints(self) -> Mapping[str, Address]:
         """Client group -> address of its router, through the group's own link."""
+        ...
 
     def shard_of(self, key: str) -> int | None: ...
 
     def topology(self) -> Topology:
         """Asked from the system now, over a path that no fault touches."""
+        ...
 
     def open_probe(self, link: Link) -> Probe: ...
 
     def wait_member(self, member: str, *, deadline_s: float) -> str | None:
         """Poll until the member serves again. None when it does, otherwise what is still missing."""
+        ...
 
     def wait_settled(self, *, deadline_s: float) -> str | None:
         """Poll until every shard has a primary and all its replicas in sync. None, or what is still missing."""
+        ...
 
     def replicas(self) -> Sequence[ReplicaState]: ...
 
     def collect_events(self, events: EventSink) -> None:
         """Copy the system's own event log (topology, detection, promotion, node up/down) into the run's events."""
+        ...
 
 
 @runtime_checkable
@@ -337,6 +363,7 @@ class System(Protocol):
 
     def deploy(self, stage: Stage, settings: Any, *, seed: int) -> AbstractContextManager[Cluster]:
         """Start it on a stage. Does not wait for readiness; leaving stops it gracefully, and says who would not."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------ faults
@@ -390,9 +417,11 @@ class Fault(Protocol):
 
     def describe(self) -> str:
         """What will be broken and how it is undone, for --dry-run, before anything is deployed."""
+        ...
 
     def available(self, stage: Stage) -> str | None:
         """None when it can be injected there; otherwise the reason and what would mend it."""
+        ...
 
     def inject(self, context: FaultContext) -> AbstractContextManager[Injection]: ...
 

@@ -46,10 +46,14 @@ def test_source_keeps_the_house_rules(path: Path) -> None:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
                 problems.append(f"line {node.lineno}: {node.name} has {length} lines, {MAX_FUNCTION_LINES} at most")
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-            # A program of its own (watchdog, cluster member) has standard error and nobody to pass it a console.
-            if not any(keyword.arg == "file" for keyword in node.keywords):
-                problems.append(f"line {node.lineno}: print; write to the console or the log that was passed in")
+        # A program of its own (watchdog, cluster member) has standard error and nobody to pass it a console.
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "print"
+            and not any(keyword.arg == "file" for keyword in node.keywords)
+        ):
+            problems.append(f"line {node.lineno}: print; write to the console or the log that was passed in")
     for name, line in imports(tree):
         top = name.partition(".")[0]
         if top in FOLDERS or top == "aftershock":

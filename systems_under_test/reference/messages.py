@@ -93,6 +93,7 @@ class Beacon:
     config: Config
     number: int
     t_sent_ns: int  # the sender's clock; opaque to everyone else
+    stalled: bool = False  # the primary needs a change of configuration and does not get one (section 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class ShardStatus:
     beacon_age_ns: int = 0  # since the primary was last heard; a very large number for a primary that is stalled
     suspects: frozenset[Store] = frozenset()
     request: Request | None = None
+    tail_cut: bool = False  # X6: a torn or rotten last record was cut when the process started
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,11 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Drop entries from `from_index` on; durable before the next effect."""
+    """Drop entries from `from_index` on; durable before the next effect.
+
+    An fsync that was begun before this one must not be reported by `Replica.on_synced` afterwards: it speaks of
+    entries that are gone.
+    """
 
     shard: int
     from_index: int
@@ -256,7 +262,18 @@ class SendConfig:
     config: Config
 
 
-ControllerEffect = CompareAndSet | SendConfig | Note
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """Controller: read what is stored for a shard now (linearizable). Answer by `on_cas(shard, False, stored)`.
+
+    Asked for once a second, because a change may have been stored without anybody hearing of it, and at once when a
+    node knows a newer epoch than this controller: another controller changed it, or the store went back (rule 7).
+    """
+
+    shard: int
+
+
+ControllerEffect = CompareAndSet | SendConfig | ReadConfig | Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
