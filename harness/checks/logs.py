@@ -22,17 +22,23 @@ _SECONDS: Final = re.compile(r"^\[?\s*(\d{1,9}\.\d{3,9})\]?\s")
 
 
 def log_excerpts(view: View) -> list[dict[str, Any]]:
-    """Last lines of each target's log in the window of its fault, and a second on both sides."""
+    """Last lines of the logs of each target, and of those who decided on it, in the window and a second around it."""
     timed = {member: _timed(view.record, text) for member, text in view.record.logs.items()}
     found = []
     for fault in view.faults:
         if fault.injected_s is None or fault.is_control:
             continue
         span = (fault.injected_s - _AROUND_S, fault.ends_s + _AROUND_S)
-        for member in fault.targets:
+        for member in dict.fromkeys([*fault.targets, *_deciders(view, span)]):
             if member in timed:
                 found.append(_excerpt(fault.id, member, span, timed[member]))
     return found
+
+
+def _deciders(view: View, span: Span) -> list[str]:
+    """Who suspected or decided in this time: what the target itself cannot tell, being cut off or dead."""
+    inside = (e for e in view.record.events if span[0] <= view.record.seconds(e.t_ns) <= span[1])
+    return sorted({e.source for e in inside if e.kind in ("suspected", "decided")})
 
 
 def _timed(record: RunRecord, text: str) -> list[tuple[float | None, str]]:

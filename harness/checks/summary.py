@@ -173,6 +173,10 @@ def _fault(fault: FaultWindow, recovery: Recovery | None) -> dict[str, Any]:
 
 def _warnings(view: View, judged: Judged) -> list[str]:
     found = [*view.record.warnings, *judged.warnings, *view.record.holes]
+    admitted = [e.fields.get("unsafe") for e in view.record.events if e.kind == "member.started"]
+    unsafe = sorted({str(setting) for settings in admitted if isinstance(settings, list) for setting in settings})
+    if unsafe:
+        found.append(f"The system says that it runs with settings that break a promise on purpose: {', '.join(unsafe)}")
     found += [str(e.fields["text"]) for e in view.record.events if e.kind == "warning" and "text" in e.fields]
     if judged.verdict is Verdict.UNKNOWN and judged.exit_code is ExitCode.PASS:
         found.append("The verdict is unknown and the exit code is 0, because the scenario says on_unknown.then = warn.")

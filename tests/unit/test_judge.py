@@ -353,3 +353,22 @@ def test_a_read_back_in_time_fails_with_the_real_checker(run: Run) -> None:
     (example,) = verdict["linearizability"]["counterexamples"]
     assert example["rejudged"]
     assert 2 <= len(example["operations"]) <= 6
+
+
+def test_unsafe_settings_that_the_system_admits_are_a_warning(tmp_path: Path) -> None:
+    run = healthy(tmp_path / "run")
+    run.steady_load()
+    run.final_reads()
+    run.event("member.started", -1.0, source="n1", member="n1", unsafe=['ack = "primary"'])
+    run.event("member.started", -1.0, source="n2", member="n2", unsafe=['ack = "primary"'])
+    [warning] = judged(run)["warnings"]
+    assert warning.endswith('break a promise on purpose: ack = "primary"')
+
+
+def test_logs_of_the_controller_that_decided_stand_beside_the_target(tmp_path: Path) -> None:
+    run = healthy(tmp_path / "run")
+    run.steady_load()
+    run.final_reads()
+    run.logs["c1"] = f"[{at(10.5) / 1e9:.6f}] n1 suspected\n"
+    excerpts = {(log["incident"], log["member"]): log["lines"] for log in judged(run)["logs"]}
+    assert excerpts["f1", "c1"] == [{"t_s": 10.5, "text": f"[{at(10.5) / 1e9:.6f}] n1 suspected"}]
