@@ -92,6 +92,8 @@ def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> R
         heal_error: HealError | None = None
         try:
             _Recording(request, folder, progress, interrupts).record()
+            if folder.lost is not None:
+                raise folder.lost
         except HealError as error:
             # What was recorded until then is worth judging; the exit code stays that of the failed heal.
             heal_error = error

@@ -46,6 +46,7 @@ class RunFolder:
         self.path = path
         self.run_id = run_id
         self._facts: dict[str, Any] = {}
+        self.lost: OSError | None = None
         self._events_lock = threading.Lock()
         self._events = (path / "events.jsonl").open("ab", buffering=0)
 
@@ -83,12 +84,22 @@ class RunFolder:
         write_json(self.path / "run.json", self._facts)
 
     def event(self, kind: str, /, *, source: str = "harness", t_ns: int | None = None, **fields: Any) -> None:
-        """Append one event (an `EventSink`). One write a line, so lines of several threads never mix."""
+        """Append one event (an `EventSink`). One write a line, so lines of several threads never mix.
+
+        Raises OSError in the main thread when the line cannot be written; in any thread `lost` keeps the first error.
+        """
         line = {"t_ns": time.monotonic_ns() if t_ns is None else t_ns, "source": source, "kind": kind, **fields}
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._events_lock:
-            if not self._events.closed:
+            if self._events.closed:
+                return
+            try:
                 self._events.write(data)
+            except OSError as error:
+                self.lost = self.lost or error
+                # A helper thread has nobody who would hear of it; the run asks for `lost` before it judges.
+                if threading.current_thread() is threading.main_thread():
+                    raise
 
 
 def _make_unique(parent: Path, name: str) -> Path:

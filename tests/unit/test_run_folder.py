@@ -63,3 +63,15 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
 
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_event_that_a_helper_thread_could_not_write_is_remembered(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path, scenario="demo", seed=1) as folder:
+        folder._events.close()
+        folder._events = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115  # closed by the folder
+        thread = threading.Thread(target=folder.event, args=("warning",))
+        thread.start()
+        thread.join()
+        assert folder.lost is not None
+        with pytest.raises(OSError, match="No space left"):
+            folder.event("warning")
