@@ -225,7 +225,7 @@ def _guarded(call: Callable[[], ExitCode]) -> ExitCode:
         _error(error)
         return next((code for kind, code in _EXIT_OF.items() if isinstance(error, kind)), ExitCode.INTERNAL)
     except Interrupted as interrupted:
-        _error(f"{interrupted}; everything was undone, and the record so far is kept")
+        _error(f"{interrupted}; everything was undone, and what was recorded is kept")
         return ExitCode.INTERRUPTED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -122,7 +122,8 @@ def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> R
             verdict["warnings"] = [f"Heal failed: {heal_error}", *verdict["warnings"]]
             write_json(folder.path / "verdict.json", verdict)
         progress.phase("report")
-        write_reports(verdict, folder.path)
+        with interrupts.allowed():  # each file is written whole or not at all
+            write_reports(verdict, folder.path)
         if heal_error is not None:
             raise heal_error
         return RunResult(folder=folder.path, exit_code=exit_code, verdict=verdict)
