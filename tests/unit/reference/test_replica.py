@@ -478,6 +478,21 @@ def test_s_who_is_silent_is_suspected_but_still_needed() -> None:
     assert replica.status().suspects == {"c:1"}
 
 
+def test_s_members_cut_off_in_one_instant_are_named_together() -> None:
+    """They were last heard up to a beacon apart; one at a time, rule 2c could never see who is cut off."""
+    clock = Clock()
+    replica = _open_primary(clock)
+    replica.on_message("b:1", Ack(0, 5, 1))
+    clock.now += SETTINGS.beacon_ns
+    replica.on_message("c:1", Ack(0, 5, 1))
+    seen = []
+    while not seen:
+        clock.now += 20 * MS
+        replica.on_tick()
+        seen = sorted(replica.status().suspects)
+    assert seen == ["b:1", "c:1"]
+
+
 def test_a_primary_that_stood_still_suspects_nobody_for_it() -> None:
     clock = Clock()
     replica = _open_primary(clock)
