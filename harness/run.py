@@ -73,9 +73,30 @@ def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> R
     Raises SetupError when the system did not start (exit 4), HealError when something is still changed (exit 5), and
     Interrupted after undoing everything (exit 130). The run folder is kept in every case.
     """
+    with RunFolder.create(request.runs, scenario=request.scenario.name, seed=request.seed) as folder:
+        progress.started(folder.path, request.scenario.name, request.seed)
+        heal_error = _record(request, folder, progress, interrupts)
+        if heal_error is not None and folder.facts.get("origin_ns") is None:
+            raise heal_error
+        progress.phase("check")
+        with interrupts.allowed():
+            verdict, exit_code = check_folder(folder.path, deadline_s=request.checker_deadline_s)
+        if heal_error is not None:
+            verdict["exit_code"] = int(ExitCode.HEAL_FAILED)
+            verdict["warnings"] = [f"Heal failed: {heal_error}", *verdict["warnings"]]
+            write_json(folder.path / "verdict.json", verdict)
+        progress.phase("report")
+        with interrupts.allowed():  # each file is written whole or not at all
+            write_reports(verdict, folder.path)
+        if heal_error is not None:
+            raise heal_error
+        return RunResult(folder=folder.path, exit_code=exit_code, verdict=verdict)
+
+
+def _record(request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts) -> HealError | None:
+    """Record the run. A failed heal is returned, not raised: what was recorded until then is worth judging."""
     scenario = request.scenario
-    with RunFolder.create(request.runs, scenario=scenario.name, seed=request.seed) as folder:
-        progress.started(folder.path, scenario.name, request.seed)
+    try:
         write_text(folder.path / "scenario.toml", to_toml(scenario.model_copy(update={"seed": request.seed})))
         write_json(folder.path / "environment.json", environment.facts())
         folder.update(
@@ -89,50 +110,33 @@ def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> R
             state="running",
             problem=None,
         )
-        heal_error: HealError | None = None
-        try:
-            _Recording(request, folder, progress, interrupts).record()
-            if folder.lost is not None:
-                raise folder.lost
-        except HealError as error:
-            # What was recorded until then is worth judging; the exit code stays that of the failed heal.
-            heal_error = error
-            folder.update(state="failed", problem=str(error))
-        except Interrupted as interrupted:
-            folder.update(state="interrupted", problem=str(interrupted))
-            raise
-        except AftershockError as error:
-            _keep_problem(folder, error)
-            raise
-        except OSError as error:
-            _keep_problem(folder, error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SetupError(
-                    f"{folder.path}: the disk is full, so the record of this run is cut short and cannot be judged. "
-                    "Everything was undone. Make room there, or choose another place with --runs"
-                ) from None
-            raise
-        if heal_error is not None and folder.facts.get("origin_ns") is None:
-            raise heal_error
-        progress.phase("check")
-        with interrupts.allowed():
-            verdict, exit_code = check_folder(folder.path, deadline_s=request.checker_deadline_s)
-        if heal_error is not None:
-            verdict["exit_code"], exit_code = int(ExitCode.HEAL_FAILED), ExitCode.HEAL_FAILED
-            verdict["warnings"] = [f"Heal failed: {heal_error}", *verdict["warnings"]]
-            write_json(folder.path / "verdict.json", verdict)
-        progress.phase("report")
-        with interrupts.allowed():  # each file is written whole or not at all
-            write_reports(verdict, folder.path)
-        if heal_error is not None:
-            raise heal_error
-        return RunResult(folder=folder.path, exit_code=exit_code, verdict=verdict)
+        _Recording(request, folder, progress, interrupts).record()
+        if folder.lost is not None:
+            raise folder.lost
+    except HealError as error:
+        _keep_problem(folder, error)
+        return error
+    except Interrupted as interrupted:
+        _keep_problem(folder, interrupted, state="interrupted")
+        raise
+    except AftershockError as error:
+        _keep_problem(folder, error)
+        raise
+    except OSError as error:
+        _keep_problem(folder, error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SetupError(
+                f"{folder.path}: the disk is full, so the record of this run is cut short and cannot be judged. "
+                "Everything was undone. Make room there, or choose another place with --runs"
+            ) from None
+        raise
+    return None
 
 
-def _keep_problem(folder: RunFolder, error: Exception) -> None:
+def _keep_problem(folder: RunFolder, error: BaseException, *, state: str = "failed") -> None:
     """Write the problem into run.json. A disk that is full has no room for that either, which is no new problem."""
     with suppress(OSError):
-        folder.update(state="failed", problem=str(error))
+        folder.update(state=state, problem=str(error))
 
 
 class _Recording:
