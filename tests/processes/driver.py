@@ -5,6 +5,7 @@ driver.py [--plant crash:PHASE | checker-memory | never-ready | start-fails] ARG
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -22,6 +23,18 @@ def plant_crash(phase: str) -> None:
             raise RuntimeError(f"planted in {name}")
 
     Progress.phase = crash  # type: ignore[method-assign]
+
+
+def plant_hold(phase: str) -> None:
+    """A phase that is too short to be hit by chance waits for a signal as it begins."""
+    original = Progress.phase
+
+    def hold(self: Progress, name: str) -> None:
+        original(self, name)
+        if name == phase:
+            signal.pause()
+
+    Progress.phase = hold  # type: ignore[method-assign]
 
 
 def plant_checker_memory() -> None:
@@ -56,6 +69,8 @@ def main() -> None:
         del sys.argv[1:3]
         if name == "crash":
             plant_crash(argument)
+        elif name == "hold":
+            plant_hold(argument)
         elif name == "checker-memory":
             plant_checker_memory()
         elif name == "never-ready":

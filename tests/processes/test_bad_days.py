@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -107,6 +108,18 @@ def test_dry_run_starts_nothing_and_says_how_it_is_undone(folder: Path) -> None:
     assert not (folder / "runs").exists()
 
 
+def test_doctor_list_and_version_speak_to_people_and_to_programs(folder: Path) -> None:
+    status, doctor = run_to_end(folder, "doctor", "--json")
+    assert status == 0, doctor.output
+    found = json.loads(doctor.output)
+    assert found["usable"] is True
+    assert found["faults"]["partition"] == {"process": None}
+    assert "partition    on process: yes" in run_to_end(folder, "doctor")[1].output
+    listed = json.loads(run_to_end(folder, "list", "--json")[1].output)
+    assert sorted(listed["fault"]) == ["kill", "latency", "noop", "partition", "pause"]
+    assert run_to_end(folder, "version")[1].output.startswith("aftershock 0")
+
+
 def test_starter_scenario_is_valid(folder: Path) -> None:
     assert run_to_end(folder, "init", "mine.toml")[0] == 0
     assert run_to_end(folder, "validate", "mine.toml")[0] == 0
@@ -188,6 +201,22 @@ def test_node_that_dies_by_itself_is_never_a_pass(folder: Path) -> None:
     )
 
 
+def test_links_that_die_end_the_run_as_unknown(folder: Path) -> None:
+    """Without the proxies nobody reaches anybody, and none of the scenario's faults is to blame."""
+    command = Command(folder, "run", str(write_scenario(folder, duration_s=20)))
+    command.wait_for("Load and faults")
+    begun_s = time.monotonic()
+    entries = (json.loads(line) for line in (command.run_folder / "journal.jsonl").read_text().splitlines())
+    [toxiproxy] = [
+        e["arguments"]["process"]["pid"] for e in entries if e.get("arguments", {}).get("what") == "toxiproxy"
+    ]
+    os.kill(toxiproxy, signal.SIGKILL)
+
+    assert command.wait() == 3, command.output
+    assert time.monotonic() - begun_s < 20, "it must not go on with a load that nobody can answer"
+    assert "toxiproxy" in command.verdict()["run"]["incomplete"]["reason"]
+
+
 def test_killed_load_process_makes_the_run_unknown(folder: Path) -> None:
     command = Command(folder, "run", str(write_scenario(folder, duration_s=8)))
     command.wait_for("Load and faults")
@@ -242,6 +271,20 @@ def test_signal_in_each_phase_exits_130_and_heals(folder: Path, phase: str, numb
     assert "Traceback" not in command.output
     wait_nothing_left(folder)
     assert run_to_end(folder, "heal")[1].output == "Nothing to undo."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("phase", PHASES[5:])
+def test_signal_while_judging_exits_130_and_the_record_can_be_judged_later(
+    folder: Path, phase: str, number: signal.Signals
+) -> None:
+    command = Command(folder, "run", str(write_scenario(folder, duration_s=2)), plant=f"hold:{phase}")
+    command.wait_for(SAID[phase])
+    command.send(number)
+
+    assert command.wait() == 130, command.output
+    assert "Traceback" not in command.output
+    assert run_to_end(folder, "check", str(command.run_folder))[0] == 0
 
 
 @pytest.mark.parametrize("fault", [PARTITION, PAUSE, KILL, LATENCY], ids=["partition", "pause", "kill", "latency"])
