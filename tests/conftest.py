@@ -1,4 +1,4 @@
-"""In CI a test that is skipped is a test that nobody ran: AFTERSHOCK_NO_SKIPS=1 makes it an error, with few exceptions."""
+"""In CI a skipped test is one that nobody ran: AFTERSHOCK_NO_SKIPS=1 makes it an error, with few exceptions."""
 
 from __future__ import annotations
 
