@@ -23,7 +23,7 @@ from .errors import AftershockError, HealError, RunFolderError, SetupError, Usag
 from .interrupts import Interrupted, Interrupts
 from .registry import GROUPS, Registry, installed
 from .scenario import Scenario, load
-from .verdict import ExitCode, most_severe
+from .verdict import ExitCode, Verdict, most_severe
 
 __all__ = ["app", "main"]
 
@@ -85,13 +85,18 @@ def _run_one(path: Path, scenario: Scenario, seed: int, registry: Registry, runs
     from .run import run as run_scenario
 
     progress = Progress(_console(), quiet=quiet)
-    interrupts = Interrupts(announce=progress.note)
+    request = RunRequest(scenario=scenario, seed=seed, source=str(path), runs=runs, registry=registry)
 
     def call() -> ExitCode:
-        request = RunRequest(scenario=scenario, seed=seed, source=str(path), runs=runs, registry=registry)
-        with interrupts.installed():
-            result = run_scenario(request, progress=progress, interrupts=interrupts)
-        _print_verdict(result.verdict, result.folder)
+        # A fail is never retried. Every attempt keeps its own run folder and is shown.
+        for left in range(scenario.on_unknown.retry, -1, -1):
+            interrupts = Interrupts(announce=progress.note)
+            with interrupts.installed():
+                result = run_scenario(request, progress=progress, interrupts=interrupts)
+            _print_verdict(result.verdict, result.folder)
+            if result.verdict["verdict"] != Verdict.UNKNOWN or not left:
+                break
+            progress.note(f"Unknown; trying again, {left} left (on_unknown.retry)")
         return result.exit_code
 
     return _guarded(call)

@@ -82,6 +82,9 @@ def judge_record(record: RunRecord, *, deadline_s: float = 60.0, checker: Checke
     results = _settle(view.record.scenario, found)
     required = [r for r in results if r.status == "judged" and _is_required(view.record.scenario, r.name)]
     verdict = worst(r.verdict for r in required)
+    if all(r.name == _ALWAYS_REQUIRED for r in required):
+        # Nothing that was asked for could be judged; that the assumptions hold is no promise kept.
+        verdict = worst([verdict, Verdict.UNKNOWN])
     value = verdict_json(
         view,
         Judged(

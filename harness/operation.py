@@ -17,15 +17,15 @@ Columns of the history, in this order (Arrow IPC stream; one row an operation, i
 | `observed` | int64? | cas and insert with result `mismatch`: the value that stood there instead; null = absent |
 | `version` | int64? | per-key version that the answer carried; null when there was no answer |
 | `intended_ns` | int64 | when the arrival schedule wanted it to start |
-| `start_ns` | int64? | just before the request was sent; null when it was never sent |
-| `end_ns` | int64? | just after the answer came; null when none came (the operation stays open for ever) |
+| `start_ns` | int64? | just before the request was sent; null for an arrival that was not sent |
+| `end_ns` | int64? | when the client stopped waiting, answered or not; null: its process died. Unknown stays open |
 | `outcome` | string | `ok`, `fail` (certainly did not happen) or `unknown` (may happen at any later time) |
 | `result` | string | for ok: `done`, `found`, `not-found`, `mismatch`; else empty |
 | `error` | string | for fail and unknown: one code of `workloads`' table, such as `timeout` or `not-sent`; else empty |
 | `attempts` | int32 | attempts below the operation, 1 when it was not retried |
 
 All times are CLOCK_MONOTONIC nanoseconds of the one host. Intervals are closed. A compare-and-set that did not
-match is *ok with result mismatch*: an observation of `observed`.
+match is *ok with result mismatch*: an observation of `observed`, read at the moment of the comparison.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def load_record(folder: Path) -> RunRecord:
     warnings: list[str] = []
     history = load_history(folder / "history")
     load = _json_object(folder / "history" / "load.json", why=None)
-    holes = [*history.holes, *_load_holes(load)]
+    holes = [*history.holes, *_load_holes(load, recorded=history.frame.filter(~pl.col("final")).height)]
     return RunRecord(
         folder=folder,
         facts=facts,
@@ -212,14 +212,19 @@ def _events(path: Path, warnings: list[str]) -> tuple[Event, ...]:
     return tuple(sorted(found, key=lambda event: event.t_ns))
 
 
-def _load_holes(load: Mapping[str, Any]) -> list[str]:
+def _load_holes(load: Mapping[str, Any], *, recorded: int) -> list[str]:
+    """What the load generator's own account says is missing; `recorded` is how many of its operations there are."""
+    found = []
     holes = load.get("holes", 0)
     count = holes if isinstance(holes, int) else len(holes)
-    if not count:
-        return []
-    return [
-        f"the load generator knows of {count} {'operation' if count == 1 else 'operations'} that it could not record"
-    ]
+    if count:
+        noun = "operation" if count == 1 else "operations"
+        found.append(f"the load generator knows of {count} {noun} that it could not record")
+    told = [load.get("sent"), load.get("not_sent")]
+    lacking = sum(n for n in told if isinstance(n, int)) - recorded
+    if lacking > 0:
+        found.append(f"history/load.json counts {lacking} operations more than the history holds")
+    return found
 
 
 def _replicas(path: Path) -> tuple[ReplicaState, ...] | None:

@@ -143,6 +143,8 @@ class Run:
         for row in list(self.operations):
             if row["f"] in ("insert", "write") and row["outcome"] == "ok" and row["result"] == "done":
                 stored[row["key"]] = row["value"]
+            elif row["f"] in ("insert", "write", "cas", "delete"):
+                stored.setdefault(row["key"], None)  # whatever may have been written is read back
         stored |= {name.replace("_", "-"): value for name, value in wrong.items()}
         for number, (key, value) in enumerate(stored.items()):
             t_s = start_s + number * 1e-4

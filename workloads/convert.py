@@ -98,7 +98,6 @@ def operations(slots: Slots, spec: LoadFile, *, shard_of: Callable[[str], int | 
     is_read = f == FUNCTIONS.index("read")
     # The completion of a slot that is only invoked was never finished: none of its fields counts.
     outcome = np.where(complete | not_sent, slots["outcome"], _UNKNOWN)
-    unknown = outcome == _UNKNOWN
     has_seen = complete & ((slots["has"] & HAS_SEEN) != 0)
     keys, shards = _keys(slots, spec, shard_of)
     columns: dict[str, pa.Array] = {
@@ -119,8 +118,8 @@ def operations(slots: Slots, spec: LoadFile, *, shard_of: Callable[[str], int | 
         "version": _optional(slots["version"], complete & ((slots["has"] & HAS_VERSION) != 0)),
         "intended_ns": pa.array(slots["intended_ns"]),
         "start_ns": _optional(slots["start_ns"], ~not_sent),
-        # An unknown operation stays open for ever, even when a 504 said at some time that nobody knows.
-        "end_ns": _optional(slots["end_ns"], complete & ~unknown),
+        # When the client stopped waiting. An unknown operation stays open for ever all the same: `outcome` says so.
+        "end_ns": _optional(slots["end_ns"], complete),
         "outcome": _named([str(name) for name in OUTCOMES], outcome),
         "result": _named(RESULTS, np.where(complete, slots["result"], 0)),
         "error": _named(ERROR_CODES, np.where(complete | not_sent, slots["error"], UNANSWERED)),

@@ -57,6 +57,7 @@ def _on_history(view: View) -> Iterator[Assumption]:
     yield _one_client_each(history)
     yield _unique_values(history)
     yield _inside_the_run(view, sent)
+    yield _read_back(history)
 
 
 def _verdict(text: str, broken: pl.DataFrame, detail: str, taints: tuple[str, ...]) -> Assumption:
@@ -118,6 +119,25 @@ def _inside_the_run(view: View, sent: pl.DataFrame) -> Assumption:
     return _verdict("All times lie inside the run", bad, detail, _ALL)
 
 
+def _read_back(history: pl.DataFrame) -> Assumption:
+    """What may have been written is read once more at the end, or nobody knows whether it is still there."""
+    may = history.filter(
+        ~pl.col("final")
+        & pl.col("start_ns").is_not_null()
+        & (pl.col("f") != "read")
+        & (pl.col("outcome") != "fail")
+        & (pl.col("result") != "mismatch")
+    )
+    last = may.group_by("key").agg(done_ns=pl.col("end_ns").max())
+    answered = history.filter(pl.col("final") & (pl.col("f") == "read") & (pl.col("outcome") == "ok"))
+    seen = answered.group_by("key").agg(read_ns=pl.col("start_ns").max())
+    bad = last.join(seen, on="key", how="left").filter(
+        pl.col("read_ns").is_null() | (pl.col("read_ns") <= pl.col("done_ns"))
+    )
+    detail = f"{count(bad.height, 'key')} had no answered final read, so its last writes are not known to be there"
+    return _verdict("Every key that may have been written was read back at the end", bad, detail, _SAFETY)
+
+
 # ------------------------------------------------------------------------------------------------ recording
 
 
@@ -140,12 +160,14 @@ def _on_recording(view: View) -> Iterator[Assumption]:
         held=bool(record.load) and not died,
         detail="" if record.load and not died else reason,
         taints=(*_SAFETY, *_TIMED),
+        breaks=_TIMED,
     )
     yield Assumption(
         text="The recording is complete",
         held=view.incomplete is None,
         detail=f"the recording is incomplete: {view.incomplete}" if view.incomplete else "",
         taints=_ALL,
+        breaks=_TIMED,
     )
     yield Assumption(
         text="Something was asked of the system",
@@ -213,6 +235,8 @@ def _took_effect(fault: FaultWindow) -> Assumption:
         held=not detail,
         detail=detail,
         taints=("availability", "recovery"),
+        # An injection that broke off half way has cut something for a while, and is excused by no window.
+        breaks=_TIMED if fault.error is not None else (),
         scope=(fault.id,),
     )
 
@@ -239,6 +263,13 @@ def _attempted(view: View, fault: FaultWindow) -> Iterator[Assumption]:
         detail = f"no client that was owed service sent anything during {fault.id} ({fault.title})"
         yield Assumption(text=text, held=False, detail=detail, taints=_TIMED, scope=(fault.id,))
         return
-    silent = [client for client in fault.cut_off if not during.filter(pl.col("client") == client).height]
+    silent = [
+        client
+        for client, shards in fault.cut_off.items()
+        if not during.filter(
+            (pl.col("client") == client)
+            & (pl.lit(value=True) if shards is None else pl.col("shard").is_in(list(shards)))
+        ).height
+    ]
     detail = f"{join(silent)} sent nothing while cut off in {fault.id}, so nobody saw the other side" if silent else ""
     yield Assumption(text=text, held=not silent, detail=detail, taints=_SAFETY, scope=(fault.id,))

@@ -81,6 +81,11 @@ def _ratio_row(steady: pl.DataFrame, target: float, *, required: bool) -> dict[s
     allowed = math.floor((1 - target) * n + 1e-9)
     if measured is None:
         verdict, detail = Verdict.UNKNOWN, "No operation that was owed service was due outside the excused times."
+    elif n - ok <= allowed and target < 1 and n < (least := math.ceil(1 / (1 - target) - 1e-6)):
+        verdict = Verdict.UNKNOWN
+        detail = (
+            f"{count(n, 'owed operation')} outside the excused times; {least:,} are needed to tell {target:g} from 1."
+        )
     elif n - ok <= allowed:
         verdict = Verdict.PASS
         detail = (

@@ -143,7 +143,9 @@ def fault_windows(record: RunRecord, *, until_s: float) -> tuple[FaultWindow, ..
                 expect=plan.expect,
                 rto_s=plan.rto_s,
                 cut_off=_cut_off(injected.get("cut_off")),
-                reaction=_reaction(record, injected, injected_s, next_s),
+                reaction=_reaction(
+                    record, injected, injected_s, _reacts_by_s(injected_s, healed_s, plan.rto_s, next_s)
+                ),
                 error=str(failed["error"]) if "error" in failed else None,
                 ends_s=healed_s if healed_s is not None else until_s,
                 next_s=next_s,
@@ -199,6 +201,13 @@ def _reaction(
             return Reaction(expected=expected, shards=shards, seen=True, detail=detail)
     detail = "no such change is in the event log before the next fault" if before else "the system reported no epochs"
     return Reaction(expected=expected, shards=shards, seen=False, detail=detail)
+
+
+def _reacts_by_s(injected_s: float | None, healed_s: float | None, rto_s: float, next_s: float) -> float:
+    """Until when a change counts as a reaction: what comes after healing and recovery time is about something else."""
+    if injected_s is None:
+        return next_s
+    return min(next_s, max(injected_s + rto_s, injected_s if healed_s is None else healed_s))
 
 
 def _in_sync_s(record: RunRecord, healed_s: float, next_s: float) -> float | None:

@@ -132,7 +132,10 @@ def _streams(operations: pl.DataFrame) -> Iterator[tuple[str, int | None, pl.Dat
 def _gaps_of(stream: pl.DataFrame, *, until_s: float) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Start, end and whether service came back, of every gap of a stream, however short."""
     ok = stream["ok"].to_numpy()
-    intended: Floats = stream["intended_s"].to_numpy()
+    # A sent operation waits from its start: lateness before it is the generator's (behind a busy client an arrival is
+    # not sent at all).
+    waits_from = pl.max_horizontal("intended_s", pl.coalesce("start_s", "intended_s"))
+    intended: Floats = stream.select(waits_from).to_series().to_numpy()
     release: Floats = stream["release_s"].to_numpy()
     successes = np.sort(release[ok])
     order = np.argsort(release, kind="stable")

@@ -59,6 +59,9 @@ def check_linearizability(
     if not rows.height:
         reason = "Nothing was recorded that could be judged: no operation may have taken effect."
         return Linearizability(result=_result(Verdict.UNKNOWN, reason, "no operations"), detail=None)
+    absurd = _absurd(rows)
+    if absurd is not None:
+        return absurd
     operations = _columns(rows)
     outcome = checker(
         operations,
@@ -84,6 +87,23 @@ def check_linearizability(
         "counterexamples": [shown_one for shown_one in shown if shown_one is not None],
     }
     return Linearizability(result=result, detail=detail)
+
+
+def _absurd(rows: pl.DataFrame) -> Linearizability | None:
+    """A compare-and-set or insert that says "no match" and shows the very value that it compared with.
+
+    As a mere read of that value it would look right. Systems answer verdict and value from one moment (operation.py).
+    """
+    compared = pl.when(pl.col("f") == "insert").then(None).otherwise(pl.col("expected"))
+    wrong = rows.filter(pl.col("mismatch") & pl.col("observed").eq_missing(compared))
+    if not wrong.height:
+        return None
+    answers = count(wrong.height, "answer says", "answers say")
+    reason = (
+        f"{answers} that a comparison did not match, and show the very value that it asked for ({wrong['key'][0]!r})."
+    )
+    result = _result(Verdict.FAIL, reason, "judged by the answers themselves", value=count(wrong.height, "answer"))
+    return Linearizability(result=result, detail=None)
 
 
 # ------------------------------------------------------------------------------------------------ columns

@@ -83,6 +83,7 @@ def check_load(view: View) -> Load:
         held=verdict is Verdict.PASS or target is None,
         detail="" if verdict is Verdict.PASS or target is None else reason.rstrip("."),
         taints=("availability", "latency"),
+        breaks=("latency",),
     )
     return Load(result=result, assumption=assumption, targets=rows, detail=detail)
 

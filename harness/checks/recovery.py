@@ -23,6 +23,8 @@ from .view import View
 __all__ = ["Recovery", "check_recovery"]
 
 _NAME: Final = "recovery"
+# A gap begins with the oldest operation that waited in it, which may have been under way when the fault came.
+_IN_FLIGHT_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,9 @@ def _judge(view: View, fault: FaultWindow, gaps: Gaps) -> _Judged:
     deadline_s = from_s + fault.rto_s
     # A gap that began before and is over before is not of this fault; one that lasts across its start is.
     own = [gap for gap in gaps.counted if gap.start_s <= deadline_s and gap.until_s > from_s]
+    if fault.next_s < deadline_s:
+        # What began with the next fault, or was in flight then, is that one's.
+        own = [gap for gap in own if gap.start_s <= fault.next_s - _IN_FLIGHT_S]
     last = max(own, key=lambda gap: gap.until_s, default=None)
     if last is not None and last.until_s > deadline_s:
         span = (round(last.start_s, 3), round(last.until_s, 3))

@@ -22,6 +22,10 @@ def check_replica_agreement(view: View) -> CheckResult:
     """Fail when two in-sync replicas differ; unknown when one that should be compared could not be."""
     record = view.record
     expected = _expected(view)
+    sharded = set(record.history["shard"].drop_nulls().unique().to_list())
+    if sharded and not expected:
+        reason = "The system reported no topology, so nobody knows which replicas there should be."
+        return _result(Verdict.UNKNOWN, reason, numbers={"replicas": len(record.replicas or ())})
     if record.replicas is None or not record.replicas:
         if not expected and record.replicas is not None:
             reason = "The system has no shards, so there are no replicas to compare."
@@ -32,7 +36,7 @@ def check_replica_agreement(view: View) -> CheckResult:
     for replica in record.replicas:
         by_shard.setdefault(replica.shard, []).append(replica)
     differing, apart, missing, learning = [], [], [], []
-    for shard in sorted(set(by_shard) | set(expected)):
+    for shard in sorted(set(by_shard) | set(expected) | sharded):
         found = by_shard.get(shard, [])
         in_sync = [replica for replica in found if replica.in_sync]
         if text := _difference(in_sync):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,27 +39,41 @@ class CheckResult:
 class Assumption:
     """One thing that must hold for a judgement to mean something.
 
-    When it does not, each check named in `taints` cannot pass; `scope` names the faults that are concerned, and is
-    empty when the whole run is.
+    When it does not, each check named in `taints` cannot pass, and a fail of one named in `breaks` may be the
+    measurement's own doing. `scope` names the faults that are concerned, and is empty when the whole run is.
     """
 
     text: str
     held: bool
     detail: str = ""
     taints: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
     scope: tuple[str, ...] = ()
 
 
-def tainted(result: CheckResult, assumptions: Iterable[Assumption]) -> CheckResult:
-    """Turn a pass into unknown when an assumption that it rests on did not hold. A fail stays: it was seen."""
-    broken = [a for a in assumptions if not a.held and result.name in a.taints]
-    if not broken or result.verdict is not Verdict.PASS or result.status != "judged":
+def tainted(result: CheckResult, assumptions: Sequence[Assumption]) -> CheckResult:
+    """Turn what an assumption that did not hold leaves open into unknown.
+
+    A pass, where the check rests on it; a fail only where the measurement itself may have done what was seen.
+    """
+    if result.status != "judged" or result.verdict is Verdict.UNKNOWN:
         return result
+    passed = result.verdict is Verdict.PASS
+    broken = [a for a in assumptions if not a.held and result.name in (a.taints if passed else a.breaks)]
+    if not broken:
+        return result
+    why = "; ".join(a.detail for a in broken)
+    reason = (
+        f"Nothing wrong was seen, but it cannot be relied on: {why}"
+        if passed
+        else f"What was seen may be our own doing: {why}. Seen: {result.reason}"
+    )
     return replace(
         result,
         verdict=Verdict.UNKNOWN,
-        reason="Nothing wrong was seen, but it cannot be relied on: " + "; ".join(a.detail for a in broken),
+        reason=reason,
         scope=tuple(sorted({fault for a in broken for fault in a.scope})),
+        spans_s=result.spans_s if passed else (),
         value="not decided",
         context=broken[0].detail,
     )

@@ -238,6 +238,17 @@ def test_checker_out_of_memory_is_unknown(folder: Path) -> None:
     assert "its limit is 1 MiB" in checks["linearizability"]["reason"]
 
 
+def test_unknown_is_tried_again_as_often_as_the_scenario_says_and_all_attempts_are_kept(folder: Path) -> None:
+    path = write_scenario(folder, duration_s=2)
+    path.write_text(path.read_text() + '\n[on_unknown]\nretry = 1\nthen = "warn"\n')
+
+    status, command = run_to_end(folder, "run", str(path), plant="checker-memory")
+
+    assert status == 0, command.output
+    assert command.output.count("UNKNOWN  ") == 2, "both attempts are shown"
+    assert len(list((folder / "runs").iterdir())) == 2
+
+
 PHASES = ["deploy", "load", "settle", "final", "collect", "check", "report"]
 SAID = {
     "deploy": "Deploying the system",

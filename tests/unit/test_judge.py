@@ -219,6 +219,7 @@ def test_assumptions_cannot_be_left_out(tmp_path: Path) -> None:
 def test_what_nobody_asked_for_is_skipped_and_listed(tmp_path: Path) -> None:
     run = healthy(tmp_path / "run", required=["linearizability"])
     run.steady_load()
+    run.final_reads()
     run.replicas = None
     verdict = judged(run)
     assert verdict["verdict"] == "pass"

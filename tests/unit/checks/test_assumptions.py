@@ -10,7 +10,7 @@ from aftershock.harness.checks.assumptions import assumptions, check_assumptions
 from aftershock.harness.checks.result import Assumption
 from aftershock.harness.verdict import Verdict
 
-from tests.runs import Run, at, control, healthy
+from tests.runs import HOT_KEYS, Run, at, control, healthy
 from tests.unit.checks.support import view_of
 
 SAFETY = {"linearizability", "data-loss"}
@@ -25,6 +25,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def broken(run: Run) -> list[Assumption]:
+    if not any(row["final"] for row in run.operations):
+        run.final_reads()
     return [a for a in assumptions(view_of(run)) if not a.held]
 
 
@@ -35,11 +37,12 @@ def only(run: Run) -> Assumption:
 
 
 def test_a_healthy_run_holds_them_all(run: Run) -> None:
+    run.final_reads()
     found = assumptions(view_of(run))
     assert [a for a in found if not a.held] == []
     result = check_assumptions(found)
     assert result.verdict is Verdict.PASS
-    assert result.summary == "14 of 14 assumptions hold"
+    assert result.summary == "15 of 15 assumptions hold"
 
 
 def test_one_broken_makes_the_check_unknown_with_its_reason_and_scope(run: Run) -> None:
@@ -202,3 +205,27 @@ def test_a_member_that_ends_by_itself_taints_what_is_timed(tmp_path: Path) -> No
     [broken] = [a for a in assumptions(view_of(run)) if not a.held]
     assert broken.detail == "n2 ended by itself with status -9 at 20.00 s"
     assert broken.taints == ("availability", "recovery", "latency")
+
+
+@pytest.mark.parametrize("spoil", ["unanswered", "missing", "too early"])
+def test_a_written_key_without_a_final_read(run: Run, spoil: str) -> None:
+    """Its last writes may be gone, and nobody would know: overwritten keys are judged by what is read of them."""
+    run.final_reads()
+    reads = [row for row in run.operations if row["final"] and row["key"] in HOT_KEYS]
+    for row in reads:
+        if spoil == "missing":
+            run.operations.remove(row)
+        elif spoil == "unanswered":
+            row.update(outcome="unknown", result="", error="timeout", value=None)
+        else:
+            row.update(process=8_000_000 + reads.index(row), start_ns=at(1), end_ns=at(1.01))
+    found = only(run)
+    assert found.detail.startswith("2 keys had no answered final read")
+    assert found.taints == ("linearizability", "data-loss")
+
+
+def test_a_cut_off_client_that_never_asked_for_the_shards_it_lost(run: Run) -> None:
+    run.faults.clear()
+    run.events.clear()
+    run.fault("f7", 10, 15, cut_off={"clients-r1": [77]})
+    assert "clients-r1 sent nothing while cut off in f7" in " ".join(a.detail for a in broken(run))

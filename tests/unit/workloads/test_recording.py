@@ -110,7 +110,7 @@ def test_every_column_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
         (Request("cas", 1, 9, None), Completion(Outcome.OK, "mismatch", version=1), {"expected": None, "value": 9}),
         (Request("cas", 1, 9, 0), Completion(Outcome.OK, "done", version=1), {"expected": 0, "observed": None}),
         (Request("write", 1, 9), Completion(Outcome.FAIL, error="refused"), {"version": None, "end_ns": 50}),
-        (Request("write", 1, 9), Completion(Outcome.UNKNOWN, error="gave-up"), {"end_ns": None, "error": "gave-up"}),
+        (Request("write", 1, 9), Completion(Outcome.UNKNOWN, error="gave-up"), {"end_ns": 50, "error": "gave-up"}),
         (Request("delete", 1), Completion(Outcome.OK, "done", version=8), {"value": None, "version": 8}),
     ],
 )
