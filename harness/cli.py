@@ -75,7 +75,11 @@ def run(
         for _, scenario, its_seed in chosen:
             _print_timeline(scenario, its_seed, registry)
         return
-    codes = [_run_one(path, scenario, its_seed, registry, runs, quiet) for path, scenario, its_seed in chosen]
+    codes: list[ExitCode] = []
+    for path, scenario, its_seed in chosen:
+        codes.append(_run_one(path, scenario, its_seed, registry, runs, quiet))
+        if codes[-1] in (ExitCode.INTERRUPTED, ExitCode.HEAL_FAILED):
+            break  # nothing new is broken after "stop", nor where something is still broken
     raise typer.Exit(most_severe(codes))
 
 

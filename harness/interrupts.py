@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import FrameType
 
 __all__ = ["Interrupted", "Interrupts"]
@@ -29,6 +30,9 @@ class Interrupts:
     def __init__(self, *, announce: Callable[[str], None] = lambda text: None) -> None:
         self.stop = threading.Event()
         self._announce = announce
+        # A handler runs between any two bytecodes of the main thread. It may not take a lock that this thread may hold
+        # (an Event's), nor write to a console that may be gone; putting into a SimpleQueue is reentrant.
+        self._said: SimpleQueue[str | None] = SimpleQueue()
         self._received: str | None = None
         self._raised = False
         self._allowed = False
@@ -36,19 +40,24 @@ class Interrupts:
     @contextlib.contextmanager
     def installed(self) -> Iterator[Interrupts]:
         """Handle SIGINT and SIGTERM until the block ends, then put back what was there."""
+        teller = threading.Thread(target=self._tell, name="interrupts", daemon=True)
+        teller.start()
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._said.put(None)
+            teller.join()
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
         """Raise `Interrupted` at once, here and for a signal that came before; for waits and pure work."""
-        self.check()
-        self._allowed = True
         try:
+            # First allowed, then asked: a signal in between is raised by the one or the other.
+            self._allowed = True
+            self.check()
             yield
         finally:
             self._allowed = False
@@ -61,10 +70,16 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            self._announce("still undoing what was done; a second signal does not speed it up")
+            self._said.put("still undoing what was done; a second signal does not speed it up")
             return
         self._received = signal.Signals(number).name
-        self.stop.set()
-        self._announce(f"{self._received}: stopping, and undoing what was done")
+        self._said.put(f"{self._received}: stopping, and undoing what was done")
         if self._allowed:
             self.check()
+
+    def _tell(self) -> None:
+        while (text := self._said.get()) is not None:
+            self.stop.set()
+            # rich leaves by SystemExit when standard output is closed; stopping must not depend on who listens.
+            with contextlib.suppress(Exception, SystemExit):
+                self._announce(text)

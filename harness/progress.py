@@ -76,7 +76,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something that the person must see now, also when quiet."""
-        self._console.print(Text(text))
+        self._say(text)
 
     @contextlib.contextmanager
     def watching(
@@ -136,6 +136,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if not self._quiet:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        # rich leaves by SystemExit when whoever read our output is gone. The run goes on: it has things to undo.
+        with contextlib.suppress(SystemExit):
             self._console.print(Text(text))
 
 

@@ -78,19 +78,31 @@ def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> R
         heal_error = _record(request, folder, progress, interrupts)
         if heal_error is not None and folder.facts.get("origin_ns") is None:
             raise heal_error
-        progress.phase("check")
-        with interrupts.allowed():
-            verdict, exit_code = check_folder(folder.path, deadline_s=request.checker_deadline_s)
-        if heal_error is not None:
-            verdict["exit_code"] = int(ExitCode.HEAL_FAILED)
-            verdict["warnings"] = [f"Heal failed: {heal_error}", *verdict["warnings"]]
-            write_json(folder.path / "verdict.json", verdict)
-        progress.phase("report")
-        with interrupts.allowed():  # each file is written whole or not at all
-            write_reports(verdict, folder.path)
+        try:
+            verdict, exit_code = _judge(request, folder, progress, interrupts, heal_error)
+        except BaseException:
+            if heal_error is not None:
+                raise heal_error from None
+            raise
         if heal_error is not None:
             raise heal_error
         return RunResult(folder=folder.path, exit_code=exit_code, verdict=verdict)
+
+
+def _judge(
+    request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts, heal_error: HealError | None
+) -> tuple[Mapping[str, Any], ExitCode]:
+    progress.phase("check")
+    with interrupts.allowed():
+        verdict, exit_code = check_folder(folder.path, deadline_s=request.checker_deadline_s)
+    if heal_error is not None:
+        verdict["exit_code"] = int(ExitCode.HEAL_FAILED)
+        verdict["warnings"] = [f"Heal failed: {heal_error}", *verdict["warnings"]]
+        write_json(folder.path / "verdict.json", verdict)
+    progress.phase("report")
+    with interrupts.allowed():  # each file is written whole or not at all
+        write_reports(verdict, folder.path)
+    return verdict, exit_code
 
 
 def _record(request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts) -> HealError | None:
@@ -113,24 +125,27 @@ def _record(request: RunRequest, folder: RunFolder, progress: Progress, interrup
         _Recording(request, folder, progress, interrupts).record()
         if folder.lost is not None:
             raise folder.lost
-    except HealError as error:
-        _keep_problem(folder, error)
-        return error
-    except Interrupted as interrupted:
-        _keep_problem(folder, interrupted, state="interrupted")
-        raise
-    except AftershockError as error:
-        _keep_problem(folder, error)
-        raise
-    except OSError as error:
-        _keep_problem(folder, error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except BaseException as error:
+        # Whatever was raised on the way out of a failed heal must not hide it: something is still changed.
+        heal_error = _heal_error_behind(error)
+        if heal_error is not None:
+            _keep_problem(folder, heal_error)
+            return heal_error
+        _keep_problem(folder, error, state="interrupted" if isinstance(error, Interrupted) else "failed")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
                 f"{folder.path}: the disk is full, so the record of this run is cut short and cannot be judged. "
                 "Everything was undone. Make room there, or choose another place with --runs"
             ) from None
         raise
     return None
+
+
+def _heal_error_behind(error: BaseException | None) -> HealError | None:
+    """The failed heal that an exception is, or was raised in the handling of."""
+    while error is not None and not isinstance(error, HealError):
+        error = error.__context__
+    return error
 
 
 def _keep_problem(folder: RunFolder, error: BaseException, *, state: str = "failed") -> None:
@@ -217,15 +232,18 @@ class _Recording:
         duration_s = self._scenario.load.duration_s
         with self._progress.watching(load, schedule, origin_ns, duration_s, stop) as watch:
             timeline.run(stop)
-            while not stop.is_set() and not load.finished():
+            # A load process that hangs must not hold the run for ever; what it lacks shows in its own account.
+            deadline_s = self._scenario.load.timeout_s + LOAD_DRAIN_S
+            until_ns = origin_ns + int((duration_s + deadline_s) * 1e9)
+            while not stop.is_set() and not load.finished() and time.monotonic_ns() < until_ns:
                 stop.wait(0.05)
         self._interrupts.check()
         if watch.problem is not None:
             self._problems.append(watch.problem)
         if self._problems:
             return
-        with self._interrupts.allowed():
-            load.wait(deadline_s=LOAD_DRAIN_S)
+        if not load.finished():
+            self._problems.append("a load process was still running long after its schedule had ended")
         self._note_dead_load(load)
         self._folder.update(load_end_ns=time.monotonic_ns())
 
