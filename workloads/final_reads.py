@@ -184,7 +184,7 @@ class _Reader:
         timeout_ns = round(_BATCH_TIMEOUT_S * 1e9)
         data = encode_multi_get(
             names,
-            request_id=f"{identity.process}:{identity.sequence}",
+            request_id=f"{self._spec.token}-{identity.process}:{identity.sequence}",
             deadline_ms=int(_BATCH_TIMEOUT_S * 900),
         )
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -297,6 +298,7 @@ def _specification(spec: LoadSpec) -> LoadFile:
     load = spec.load
     draft = LoadFile(
         seed=spec.seed,
+        token=secrets.token_hex(4),
         rate_per_s=load.rate_per_s,
         duration_s=load.duration_s,
         timeout_s=load.timeout_s,

@@ -91,7 +91,7 @@ class Recorder:
         size = HEADER_BYTES + self._slots_per_file * SLOT_BYTES
         partial = path.with_suffix(".partial")
         try:
-            self._ahead = _allocated(partial, size, header(self._slots_per_file))
+            made = _allocated(partial, size, header(self._slots_per_file))
             # Readers look for *.slots only, so that they never meet a file that is still being made.
             partial.rename(path)
         except OSError as error:
@@ -100,6 +100,8 @@ class Recorder:
             return
         self._made += 1
         self.problem = None
+        # Last: from here on another thread may use it, and a slot in a file that no reader finds is worse than none.
+        self._ahead = made
 
     def invoke(
         self, request: Request, *, space: int, group: int, worker: int, process: int, sequence: int, intended_ns: int

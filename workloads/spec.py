@@ -57,6 +57,8 @@ class LoadFile(_Model):
 
     version: int = Field(default=1, ge=1, le=1)
     seed: int
+    # Makes request ids new with every load: a service that outlives a run remembers the old ones.
+    token: str
     rate_per_s: float
     duration_s: float
     timeout_s: float

@@ -109,7 +109,7 @@ class Worker:
         data = encode(
             request,
             key=f"{names.key_prefix}{request.key}",
-            request_id=f"{identity.process}:{identity.sequence}",
+            request_id=f"{shared.spec.token}-{identity.process}:{identity.sequence}",
             deadline_ms=shared.spec.deadline_ms,
         )
         slot, start_ns = shared.recorder.invoke(request, **self._where(space, intended_ns))

@@ -39,7 +39,9 @@ class Service:
     def seen(self) -> list[tuple[int, int]]:
         """(process, sequence) of every request, in order of arrival."""
         lines = self.seen_file.read_text().split() if self.seen_file.exists() else []
-        return [(int(process), int(sequence)) for process, _, sequence in (line.partition(":") for line in lines)]
+        # `<token of the load>-<process>:<sequence>`
+        named = (line.rpartition("-")[2].partition(":") for line in lines)
+        return [(int(process), int(sequence)) for process, _, sequence in named]
 
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

@@ -36,6 +36,7 @@ from aftershock.workloads.spec import SPEC_FILE, Group, LoadFile, make_space
 
 def specification(**changes: Any) -> LoadFile:
     spec = LoadFile(
+        token="test",
         seed=7,
         rate_per_s=10,
         duration_s=1,
@@ -207,6 +208,26 @@ def test_without_room_for_another_file_nothing_gets_a_slot(tmp_path: Path, monke
     monkeypatch.undo()
     recorder.allocate()
     invoke(recorder, Request("write", 3, 3))
+    assert history(tmp_path)["key"].to_list() == ["h-1", "h-2", "h-3"]
+
+
+def test_a_file_that_cannot_get_its_name_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its slots would be in a file that no reader finds: operations sent, and no hole known."""
+    recorder = Recorder(tmp_path, "load-0", slots_per_file=2)
+
+    def no_rename(self: Path, target: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "rename", no_rename)
+    recorder.allocate()
+    monkeypatch.undo()
+    invoke(recorder, Request("write", 1, 1))
+    invoke(recorder, Request("write", 2, 2))
+    with pytest.raises(NoSlotError):
+        invoke(recorder, Request("write", 3, 3))
+    recorder.allocate()
+    invoke(recorder, Request("write", 3, 3))
+
     assert history(tmp_path)["key"].to_list() == ["h-1", "h-2", "h-3"]
 
 

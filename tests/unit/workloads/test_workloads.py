@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 def specification(*, seed: int = 7, cas: dict[str, Any] | None = None) -> LoadFile:
     return LoadFile(
+        token="test",
         seed=seed,
         rate_per_s=100,
         duration_s=1,
