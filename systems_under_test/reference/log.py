@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable
@@ -93,6 +92,8 @@ def recover(folder: Path) -> Recovery:
     if numbers != list(range(1, len(numbers) + 1)) or not numbers:
         found.damaged = found.damaged or f"segments {numbers or 'none'} found: one is missing"
     for number in numbers:
+        _drop_from_cache(segment_path(folder, number))
+    for number in numbers:
         _recover_segment(folder, number, is_last=number == numbers[-1], found=found)
     if found.damaged and not mark.exists():
         write_durably(mark, (found.damaged + "\n").encode())
@@ -100,6 +101,16 @@ def recover(folder: Path) -> Recovery:
         _sync_path(segment_path(folder, number))
     sync_folder(folder)
     return found
+
+
+def _drop_from_cache(path: Path) -> None:
+    """Make the next read come from the disk: pages whose fsync failed stay in the cache, and count as clean."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def _recover_segment(folder: Path, number: int, *, is_last: bool, found: Recovery) -> None:
@@ -287,8 +298,8 @@ class Log:
 
     def _commit(self) -> None:
         """Write all that is queued, in order, and sync it once."""
-        try:
-            with self._io:
+        with self._io:
+            try:
                 with self._pending_lock:
                     payloads, self._pending = self._pending, []
                     synced, self._pending_synced = self._pending_synced, {}
@@ -301,9 +312,10 @@ class Log:
                 self.appended_records += len(payloads)
                 if self._size >= self._segment_bytes:
                     self._roll()
-        except Exception as error:  # also a bug of ours: a node whose commits silently stopped would only hang
-            self._fatal(error)
-            return
+            except Exception as error:  # also a bug of ours: a node whose commits silently stopped would only hang
+                # Still holding the lock: the kernel tells of a failed sync once, and nobody may sync after it.
+                self._fatal(error)
+                return
         if synced:
             self._on_synced(synced)
 
@@ -364,5 +376,8 @@ def initialise(folder: Path) -> None:
 
 def _die(error: Exception) -> None:
     """A failed write or fsync: exit at once, from whichever thread (docs/replication.md section 1, disk)."""
-    print(f"fatal: the log cannot be written: {error!r}; this process ends now", file=sys.stderr, flush=True)
-    os._exit(EXIT_IO)
+    try:
+        # Standard error is often a file on the very disk that is full.
+        os.write(2, f"fatal: the log cannot be written: {error!r}; this process ends now\n".encode())
+    finally:
+        os._exit(EXIT_IO)

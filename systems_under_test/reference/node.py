@@ -147,8 +147,8 @@ class Node:
         for timer in self._timers:
             timer.cancel()
         await asyncio.gather(*self._timers, return_exceptions=True)
+        await self._server.close()  # no more frames, so nothing more to write
         await asyncio.to_thread(self._log.close)
-        await self._server.close()
         await self._outbox.close()
         await asyncio.gather(*(link.close() for link in self._controllers.values()))
 
@@ -309,9 +309,9 @@ class Node:
         try:
             frame = pack_frame(REPLY, waiting.frame_id, pack_reply(reply))
         except WireError:
-            # Only a multi-get grows so large, and a read that is refused has no effect.
-            refused = Reply(ReplyKind.REFUSED, reason="the answer is too large; ask for fewer keys at once")
-            frame = pack_frame(REPLY, waiting.frame_id, pack_reply(refused))
+            # It may be the answer to a write that is committed, so it must not say refused.
+            unknown = Reply(ReplyKind.UNKNOWN, reason="the answer fits no frame; ask for fewer keys at once")
+            frame = pack_frame(REPLY, waiting.frame_id, pack_reply(unknown))
         waiting.connection.send(frame)
 
     def _on_connection_lost(self, connection: Connection) -> None:

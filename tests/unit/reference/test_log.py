@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,14 @@ def test_a_folder_with_records_is_not_initialised_again(folder: Path) -> None:
     fill(folder)
     with pytest.raises(FileExistsError, match="no store id"):
         initialise(folder)
+
+
+def test_death_by_a_failed_write_does_not_depend_on_standard_error(tmp_path: Path) -> None:
+    """Standard error is often a file on the disk that is full; the node must not live on and vouch for lost entries."""
+    program = (
+        "import os, sys\n"
+        "from aftershock.systems_under_test.reference.log import _die\n"
+        "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)\n"
+        "_die(OSError(28, 'No space left on device'))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == log_module.EXIT_IO
