@@ -40,6 +40,8 @@ class _Node:
     store: Store
     heard_ns: int
     statuses: dict[int, ShardStatus]
+    incarnation: int
+    since_ns: int  # this process has been heard without a gap since then
     silent: bool = False  # said in the event log
 
 
@@ -77,6 +79,7 @@ class ControllerCore:
         self._expected = nodes
         self._place = place
         self._configs: dict[int, Config] = {}
+        self._changed_ns: dict[int, int] = {}  # shard -> when its configuration became known here
         self._nodes: dict[str, _Node] = {}
         self._asked: dict[int, _Asked] = {}
         self._read_again_ns: dict[int, int] = {}
@@ -95,13 +98,19 @@ class ControllerCore:
         """What the configuration store holds now; empty before the bootstrap."""
         self._configs = {config.shard: config for config in configs}
         self._since_ns = self._ticked_ns = self._clock()
+        self._changed_ns = dict.fromkeys(self._configs, self._since_ns)
         return [_topology(config, "controller started") for config in self._configs.values()]
 
     def on_heartbeat(self, heartbeat: Heartbeat) -> list[ControllerEffect]:
         """A node reports. Tells it whatever configuration it lacks."""
         name = node_of(heartbeat.store)
+        now = self._clock()
         statuses = {status.shard: status for status in heartbeat.statuses}
-        self._nodes[name] = _Node(heartbeat.store, self._clock(), statuses)
+        known = self._nodes.get(name)
+        same = known is not None and (known.store, known.incarnation) == (heartbeat.store, heartbeat.incarnation)
+        unbroken = known is not None and same and now - known.heard_ns <= self._settings.suspect_ns
+        since_ns = known.since_ns if known is not None and unbroken else now
+        self._nodes[name] = _Node(heartbeat.store, now, statuses, heartbeat.incarnation, since_ns)
         effects: list[ControllerEffect] = []
         for shard, config in self._configs.items():
             status = statuses.get(shard)
@@ -132,6 +141,8 @@ class ControllerCore:
         if stored is None:
             return []
         self._configs[shard] = stored
+        if before is None or stored.epoch > before.epoch:
+            self._changed_ns[shard] = self._clock()
         if change is not None and stored == change.config:
             why = change.why
         elif before is None or stored.epoch > before.epoch:
@@ -275,7 +286,8 @@ class ControllerCore:
             return f"{name} is silent, also to its backups" if warm and unheard else None
         status = self._status(primary, config, now)
         if status is None:
-            return None
+            deaf = warm and self._deaf_primary(config, now)  # 2d
+            return f"{name} does not learn that it is the primary" if deaf else None
         if status.damaged:  # 2b
             return f"{name} found its log damaged"
         if status.needs_install:
@@ -286,6 +298,22 @@ class ControllerCore:
         if len(suspects) > room and len(alive) >= self._settings.min_in_sync:  # 2c
             return f"{name} is cut off from its backups"
         return None
+
+    def _deaf_primary(self, config: Config, now: int) -> bool:
+        """Whether a primary that is heard has had its time to learn this configuration, and still reports an older one.
+
+        A chosen primary that cannot hear the controllers is told by nobody else: backups speak only to a primary that
+        has spoken to them. That another in-sync store did learn it shows that the fault is not here. Both this
+        controller and the primary must have been there all the time, so a start or a pause of either counts anew.
+        """
+        node = self._nodes[node_of(config.primary)]
+        known = node.statuses.get(config.shard)
+        if known is not None and known.epoch >= config.epoch:
+            return False
+        since_ns = max(self._changed_ns[config.shard], self._since_ns, node.since_ns)
+        if now - since_ns <= 2 * self._settings.suspect_ns:
+            return False
+        return any(self._status(store, config, now) is not None for store in config.isr - {config.primary})
 
     def _candidate(self, config: Config, now: int, *, include_primary: bool) -> Store | None:
         """A live, undamaged in-sync store. Any is safe; the longest log is only the fastest.

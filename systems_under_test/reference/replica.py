@@ -67,6 +67,7 @@ class Replica:
             machine_type=self.machine_type,
         )
         self._tail_cut = recovered.tail_cut
+        self._adopted = False  # whether the configuration was adopted by this process, or found on disk
         self._primary: PrimaryRole | None = None  # X4: a configuration found on disk never makes a primary
         self._verified = 0  # my log equals the primary's up to here, as far as I know
         self._ack_due: tuple[Store, int] | None = None  # who waits for my fsync, and the epoch of its message
@@ -247,6 +248,11 @@ class Replica:
         old = state.config
         if old is not None and config.epoch <= old.epoch:
             raise InvariantError("I1", f"shard {state.shard}: epoch {config.epoch} after {old.epoch}")
+        if self._adopted and old is not None and state.store in old.learners and state.store in config.isr:
+            # X6: rule J counted what I acknowledged as a learner in `old`, so I hold everything acknowledged. Only if
+            # this process adopted `old`: otherwise it may have counted what the process before acknowledged and lost.
+            self._tail_cut = False
+        self._adopted = True
         state.effects.append(SaveConfig(config))  # A1: durable before anything is sent in that epoch
         state.config = config
         self._verified = state.commit  # A2

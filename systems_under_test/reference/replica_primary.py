@@ -32,7 +32,9 @@ from .state_machine import Result, malformed
 
 __all__ = ["PrimaryRole"]
 
-BATCH: Final = 128  # entries in one Replicate
+# Entries in one Replicate. However large its values, it must fit a frame (`FRAME_LIMIT` of wire.py): a message that
+# cannot be sent ends the process, and the next primary would meet the same entries. A unit test holds them together.
+BATCH: Final = 96
 WINDOW: Final = 1024  # entries on the way to one follower before its acknowledgements are waited for
 RESEND_NS: Final = 100 * MS  # nothing was acknowledged for so long: the message or its answer is taken for lost
 REMIND_NS: Final = 1_000 * MS  # an idle in-sync member is told the commit index again, in case it was lost
@@ -343,17 +345,21 @@ class PrimaryRole:
     def suspects(self) -> frozenset[Store]:
         """Rule S: in-sync members that are silent. They go on counting until a newer configuration says otherwise.
 
-        Once one is over the limit, those near it are named too. When all are cut off in one instant, they were last
-        heard up to a beacon apart; named one by one, the first would be dropped, and then too few would be left for
-        controller rule 2c to see that it is the primary that is cut off: the shard would wait for the healing.
+        While one is over the limit and another near it, nobody is named yet. When all are cut off in one instant, they
+        were last heard up to a beacon apart; named one by one, the first would be dropped, and then too few would be
+        left for controller rule 2c to see that it is the primary that is cut off: the shard would wait for the healing.
+        The one that is near it is not named early either: it may only have paused beside a member that is dead, and
+        the two names together would depose a healthy primary.
         """
         now = self._state.clock()
         self._notice_pause(now)
         limit_ns = self._state.settings.suspect_ns
         silent = {m: now - f.heard_ns for m, f in self._followers.items() if m in self._config.isr}
-        if max(silent.values(), default=0) <= limit_ns:
-            return frozenset()
-        return frozenset(m for m, silent_ns in silent.items() if silent_ns > limit_ns * 2 // 3)
+        over = frozenset(m for m, silent_ns in silent.items() if silent_ns > limit_ns)
+        near = any(limit_ns * 2 // 3 < silent_ns <= limit_ns for silent_ns in silent.values())
+        if near and max(silent.values()) <= limit_ns * 4 // 3:
+            return frozenset()  # cut off together, or one pause beside a dead one: known within a third of the limit
+        return over
 
     def request(self) -> Request | None:
         """J2, J4: what this primary asks of the controller, in every heartbeat until a newer epoch is seen."""

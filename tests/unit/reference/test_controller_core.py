@@ -44,6 +44,8 @@ class Cluster:
 
     def hear(self, store: Store, **status: object) -> list[ControllerEffect]:
         config = self.config
+        incarnation = status.pop("incarnation", 1)
+        assert isinstance(incarnation, int)
         fields: dict[str, object] = {
             "shard": 0,
             "epoch": config.epoch if config is not None else 0,
@@ -54,7 +56,12 @@ class Cluster:
             "commit": 10,
         }
         line = ShardStatus(**(fields | status))  # type: ignore[arg-type]
-        return self.core.on_heartbeat(Heartbeat(store, 1, (line,) if config is not None else ()))
+        return self.core.on_heartbeat(Heartbeat(store, incarnation, (line,) if config is not None else ()))
+
+    def install(self, config: Config) -> None:
+        """It was written, by this controller or another one."""
+        self.config = config
+        self.core.on_cas(0, True, config)
 
     def wait(self, ms: int, *stores: Store, **status: object) -> None:
         """Let time pass in ticks without decisions being carried out; these stores go on reporting."""
@@ -145,6 +152,77 @@ def test_2c_a_primary_that_is_cut_off_from_all_backups_is_replaced() -> None:
     assert config is not None
     assert config.primary in ("b:1", "c:1")
     assert config.isr == {"b:1", "c:1"}
+
+
+PROMOTED = replace(CONFIG, epoch=6, term=6, primary="b:1")
+
+
+def _promoted() -> Cluster:
+    """b has just been made the primary."""
+    cluster = Cluster()
+    _warm(cluster)
+    cluster.install(PROMOTED)
+    return cluster
+
+
+def _deaf(cluster: Cluster, ms: int, *, others_epoch: int | None = None) -> Config | None:
+    """The first decision while the primary goes on to report an epoch that is one behind."""
+    assert cluster.config is not None
+    epoch, primary = cluster.config.epoch, cluster.config.primary
+    for _ in range(ms // 50):
+        cluster.now += 50 * MS
+        for store in sorted(ISR):
+            cluster.hear(store, epoch=epoch - 1 if store == primary else others_epoch or epoch)
+        config = cluster.decided()
+        if config is not None:
+            return config
+    return None
+
+
+def test_2d_a_primary_that_never_learns_that_it_is_one_is_replaced_and_each_time_has_its_time() -> None:
+    cluster = _promoted()
+    assert _deaf(cluster, 1200) is None
+    config = _deaf(cluster, 50)
+    assert config is not None
+    assert (config.primary, config.term, config.isr) == ("c:1", 7, ISR - {"b:1"})
+    cluster.install(config)
+    assert _deaf(cluster, 1200) is None
+    config = _deaf(cluster, 50)
+    assert config is not None
+    assert config.primary == "a:1"
+
+
+def test_2d_a_controller_that_nobody_hears_elects_nobody() -> None:
+    assert _deaf(_promoted(), 5_000, others_epoch=5) is None
+
+
+def test_2d_a_controller_that_has_just_started_gives_it_the_same_time() -> None:
+    cluster = Cluster(PROMOTED)
+    assert _deaf(cluster, 1200) is None
+    assert _deaf(cluster, 100) is not None
+
+
+def test_2d_a_controller_that_stood_still_gives_it_the_same_time_again() -> None:
+    cluster = _promoted()
+    assert _deaf(cluster, 1000) is None
+    cluster.now += 400 * MS  # too short for the primary to have been missed
+    assert _deaf(cluster, 1200) is None
+    assert _deaf(cluster, 100) is not None
+
+
+@pytest.mark.parametrize("silent_ms", [0, 650])
+def test_2d_a_primary_that_has_just_come_back_is_told_first(silent_ms: int) -> None:
+    """It was stopped (a gap), or restarted (another incarnation), and reports what it knew before."""
+    cluster = _promoted()
+    assert _deaf(cluster, 1000) is None
+    cluster.wait(silent_ms, "a:1", "c:1")
+    incarnation = 1 if silent_ms else 2
+    for _ in range(1000 // 50):
+        cluster.now += 50 * MS
+        cluster.hear("b:1", incarnation=incarnation, epoch=5)
+        cluster.hear("a:1")
+        cluster.hear("c:1")
+        assert cluster.decided() is None
 
 
 def test_3_suspects_are_dropped_dead_ones_first_and_never_below_the_bound() -> None:

@@ -32,7 +32,10 @@ from aftershock.systems_under_test.reference.messages import (
     Truncate,
 )
 from aftershock.systems_under_test.reference.replica import Replica
+from aftershock.systems_under_test.reference.replica_primary import BATCH
+from aftershock.systems_under_test.reference.router_http import KEY_LIMIT, VALUE_LIMIT
 from aftershock.systems_under_test.reference.settings import MS, ClusterSettings
+from aftershock.systems_under_test.reference.wire import FRAME_LIMIT, PEER, pack_frame, pack_message
 
 SETTINGS = ClusterSettings(shards=1)
 ISR = frozenset({"a:1", "b:1", "c:1"})
@@ -402,6 +405,34 @@ def test_x5_a_damaged_replica_does_nothing_but_say_so() -> None:
     assert replica.status().needs_install
 
 
+def _cut(config: Config) -> Replica:
+    recovered = Recovered(config=config, tail_cut=True)
+    return Replica(shard=0, store="c:1", settings=SETTINGS, clock=Clock(), recovered=recovered)
+
+
+def test_x6_a_cut_end_is_forgotten_when_the_store_is_taken_in_again() -> None:
+    """Otherwise a shard could wait for ever: the others gone, and this one never believed again."""
+    replica = _cut(CONFIG)
+    replica.on_message("k", ConfigMessage(replace(WITH_LEARNER, epoch=6)))
+    assert replica.status().tail_cut
+    replica.on_message("k", ConfigMessage(replace(CONFIG, epoch=7)))
+    assert not replica.status().tail_cut
+
+
+def test_x6_an_addition_that_was_under_way_before_the_cut_proves_nothing() -> None:
+    """J counted what the process before acknowledged as a learner, and that may be just what was cut."""
+    replica = _cut(WITH_LEARNER)
+    replica.on_message("k", ConfigMessage(replace(CONFIG, epoch=6)))
+    assert replica.status().tail_cut
+
+
+def test_x6_a_change_that_leaves_it_in_sync_proves_nothing() -> None:
+    replica = _cut(CONFIG)
+    for epoch in (6, 7):
+        replica.on_message("k", ConfigMessage(replace(CONFIG, epoch=epoch)))
+    assert replica.status().tail_cut
+
+
 def test_a_beacon_to_the_disk_that_this_one_replaced_is_no_promise_to_oneself() -> None:
     """Found by simulation (seed 20309, aggressive): the primary never opened."""
     clock = Clock()
@@ -493,6 +524,34 @@ def test_s_members_cut_off_in_one_instant_are_named_together() -> None:
     assert seen == ["b:1", "c:1"]
 
 
+def test_s_a_pause_beside_a_dead_member_is_not_held_against_the_one_that_paused() -> None:
+    """b is dead, c silent for 450 ms: to name both would depose a healthy primary (rule 2c)."""
+    clock = Clock()
+    replica = _open_primary(clock)
+    named: set[str] = set()
+    for tick in range(1, 60):
+        clock.now += 20 * MS
+        if not 200 <= 20 * tick < 650:
+            replica.on_message("c:1", Ack(0, 5, 1))
+        replica.on_tick()
+        named |= replica.status().suspects
+    assert named == {"b:1"}
+
+
+def test_s_a_dead_member_is_named_however_the_others_take_turns_to_pause() -> None:
+    clock = Clock()
+    replica = _open_primary(clock, config=replace(CONFIG, isr=ISR | {"d:1"}))
+    for now_ms in range(20, 840, 20):
+        clock.now += 20 * MS
+        if now_ms <= 200 or now_ms == 720:
+            replica.on_message("c:1", Ack(0, 5, 1))
+        if now_ms <= 300:
+            replica.on_message("d:1", Ack(0, 5, 1))
+        replica.on_tick()
+        # c is near the limit from 600 ms to 700 ms, d from 700 ms on.
+        assert replica.status().suspects == (frozenset({"b:1"}) if now_ms > 800 else frozenset()), now_ms
+
+
 def test_a_primary_that_stood_still_suspects_nobody_for_it() -> None:
     clock = Clock()
     replica = _open_primary(clock)
@@ -508,6 +567,20 @@ def test_a_nack_is_answered_from_further_down_with_one_message() -> None:
     sent = _sent(replica.on_message("b:1", Nack(0, 5, 0)), Replicate)
     assert [(message.prev_index, len(message.entries)) for message in sent] == [(0, 6)]
     assert _sent(replica.on_message("b:1", Nack(0, 5, 0)), Replicate) == []
+
+
+def test_a_replicate_fits_a_frame_whatever_clients_write() -> None:
+    """What fits no frame ends the process: one client could end every primary in turn."""
+    assert BATCH * (2 * VALUE_LIMIT + KEY_LIMIT + 512) < FRAME_LIMIT
+    clock = Clock()
+    replica = _open_primary(clock)
+    value = "v" * (VALUE_LIMIT - 5)  # with the head that msgpack gives it, as large as a value may be
+    for number in range(2 * BATCH):
+        args = (["value", value], value)
+        replica.on_client(number, ClientOp(0, ("c" * 255, number), 2**63, "cas", "k" * KEY_LIMIT, args))
+    messages = _sent(replica.on_message("b:1", Nack(0, 5, 0)), Replicate)
+    assert [len(message.entries) for message in messages] == [BATCH]
+    pack_frame(PEER, "a:1", [("b:1", pack_message(messages[0]))])
 
 
 def test_every_message_type_is_handled() -> None:
