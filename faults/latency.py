@@ -20,6 +20,7 @@ from ._selectors import Selector, insist_running, select, words
 __all__ = ["Latency", "LatencySettings"]
 
 LINKS_MAX = 12
+CONTROL_LINKS_MAX = 4  # links that avoid the target, and show what the machine does by itself
 HEAL_DEADLINE_S = 10.0
 _WAYS = {"both": "sent or received by", "out": "sent by", "in": "received by"}
 
@@ -93,16 +94,20 @@ class Latency:
         target = select(chosen.target, context)
         insist_running(target, context)
         flows = _held(target, chosen.direction, cluster)
-        links = [link for link in live_links(cluster.stage) if target in link]
+        live = live_links(cluster.stage)
+        links = [link for link in live if target in link]
         if not flows or not links:
             raise UsageError(f"latency: {target} has no link to a member that runs, so there is nothing to delay")
         links = sorted(context.rng.sample(links, min(len(links), LINKS_MAX)))
-        with old_connections(cluster, links) as old:
+        beside = [link for link in live if target not in link]
+        beside = context.rng.sample(beside, min(len(beside), CONTROL_LINKS_MAX))
+        with old_connections(cluster, [*links, *beside]) as old:
 
             def measured() -> RoundTrips:
-                return measure(cluster, old, links, longest_s=chosen.growth_s, count=chosen.samples)
+                return measure(cluster, old, [*links, *beside], longest_s=chosen.growth_s, count=chosen.samples)
 
             before = measured()
+            ours = {connection: s for connection, s in before.items() if target in connection.link}
             begun_ns = time.monotonic_ns()
             try:
                 network.delay(
@@ -112,8 +117,10 @@ class Latency:
                     targets=(target,),
                     description=f"bytes {_WAYS[chosen.direction]} {target} are held for {chosen.amount}",
                     cut_off={},
-                    prove=lambda: grown(before, measured(), least_s=chosen.least_growth_s, broken=old.broken),
-                    verify_healed=lambda: _healed(context, flows, before, chosen),
+                    prove=lambda: grown(
+                        before, measured(), control=beside, least_s=chosen.least_growth_s, broken=old.broken
+                    ),
+                    verify_healed=lambda: _healed(context, flows, ours, chosen),
                     began_ns=begun_ns,
                     still_on=lambda: still_impaired(flows, cluster.stage),
                 )

@@ -73,6 +73,7 @@ class Pause:
                     still_on=lambda: still(target, MemberState.PAUSED, context),
                 )
             finally:
-                # Not when it died meanwhile: there is nothing to continue, and the verification says that it is down.
-                if processes.state(target) is MemberState.PAUSED:
+                # Also when it is not stopped (yet): a SIGSTOP that is still under way must not outlive us. Not when it
+                # died meanwhile: there is nothing to continue, and the verification says that it is down.
+                if processes.state(target) in (MemberState.PAUSED, MemberState.RUNNING):
                     processes.resume(target)

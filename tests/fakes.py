@@ -56,8 +56,10 @@ LIES = {
     "unblock-ignored": "unblock returns, and bytes are still held back",
     "unblock-hidden": "as unblock-ignored, and the network also claims that nothing is impaired",
     "unblock-raises": "unblock raises",
+    "stalls-first-look": "the machine stalls: after a block, the first exchange on every connection is silent",
     "block-raises-halfway": "block raises after half of the flows are blocked",
     "delay-ignored": "delay returns but adds nothing",
+    "slow-machine": "delay adds nothing, and the machine itself has become that slow on every link",
     "delay-one-way": "only what the target sends is delayed",
     "delay-old-escape": "connections opened before are not delayed",
     "delay-is-cut": "delayed bytes never arrive",
@@ -86,6 +88,7 @@ class World:
     serves: dict[str, bool] = field(default_factory=dict)
     expiries_ns: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    stalled: set[tuple[Link, bool]] = field(default_factory=set)  # links (and whether old) that have stalled once
     changed: bool = False  # whether a fault was ever injected: probes opened before are "old"
 
     def changed_anything(self) -> list[str]:
@@ -128,6 +131,10 @@ class FakeProbe:
         world, (source, target) = self._world, self._link
         if world.states[target] is MemberState.EXITED and not world.alive(target):
             raise ConnectionResetError("connection reset by peer")
+        if "stalls-first-look" in world.lies and world.changed and (self._link, self._old) not in world.stalled:
+            world.stalled.add((self._link, self._old))
+            _delay_ms(round(timeout_s * 1000))
+            return ProbeOutcome(delivered=False, answered=False)
         if self._held(Flow(source, target)) or not world.alive(target):
             if "refuses" in world.lies and self._held(Flow(source, target)):
                 raise ConnectionRefusedError("connection refused")
@@ -207,6 +214,8 @@ class FakeNetwork:
         world.blocked |= set(wanted)
         if "delay-ignored" in world.lies:
             return
+        if "slow-machine" in world.lies:
+            wanted = [Flow(a, b) for a in world.members for b in world.members if a != b]
         if "delay-is-cut" in world.lies:
             world.held |= set(wanted)
         if "delay-one-way" in world.lies:
@@ -224,6 +233,8 @@ class FakeNetwork:
         world.blocked -= wanted
         if "unblock-hidden" not in world.lies:
             world.held -= wanted
+            if "slow-machine" in world.lies:
+                world.delays_ms.clear()
             for flow in wanted:
                 world.delays_ms.pop(flow, None)
 

@@ -25,6 +25,7 @@ NO_EFFECT = [
     ("partition", "refuses"),
     ("partition", "closes"),
     ("latency", "delay-ignored"),
+    ("latency", "slow-machine"),
     ("latency", "delay-one-way"),
     ("latency", "delay-old-escape"),
     ("latency", "delay-is-cut"),

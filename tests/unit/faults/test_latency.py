@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from aftershock.faults._round_trips import Connection, grown, short_again
 from aftershock.faults.latency import LatencySettings
 from aftershock.harness.errors import UsageError
-from aftershock.harness.interfaces import Flow
+from aftershock.harness.interfaces import Flow, Link
 from pydantic import ValidationError
 
 from tests.fakes import RecordedEvents, small_cluster
@@ -19,10 +22,48 @@ def test_round_trips_grow_by_the_latency_of_each_direction(direction: str, grown
     record = carry_out(cluster, "latency", events=events, direction=direction, target="n1")
 
     assert (record.proven, record.heal_verified) == (True, True)
-    (fact,) = events.of("fault.proven")[0]["facts"]
+    fact, beside = events.of("fault.proven")[0]["facts"]
     measured_ms = int(fact.split(" by ")[1].split(" ms")[0])
     assert measured_ms == pytest.approx(grown_ms, abs=80)
     assert "24 connections, old and new" in fact
+    assert "those of 8 connections that are not held grew by" in beside
+
+
+def test_what_the_machine_itself_became_slower_by_does_not_count() -> None:
+    control, link = Link("n2", "n3"), Link("n1", "n2")
+    before = {Connection(each, old=False): 0.01 for each in (control, link)}
+
+    def proven(*, link_s: float, control_s: float) -> bool:
+        now = {Connection(link, old=False): link_s, Connection(control, old=False): control_s}
+        return grown(before, now, control=[control], least_s=0.15, broken=()).proven
+
+    assert proven(link_s=0.21, control_s=0.01)
+    assert proven(link_s=0.21, control_s=0.001)
+    assert proven(link_s=0.21, control_s=0.05)
+    assert not proven(link_s=0.21, control_s=0.08)
+    assert not proven(link_s=0.21, control_s=math.inf)
+    assert not proven(link_s=math.inf, control_s=0.01)
+
+
+def test_where_every_link_touches_the_target_the_facts_say_so() -> None:
+    cluster, events = small_cluster(nodes=2, routers=0, controllers=0), RecordedEvents()
+
+    assert carry_out(cluster, "latency", events=events, target="n1").proven
+
+    assert "every link touches the target, so nothing shows" in events.of("fault.proven")[0]["facts"][1]
+
+
+def test_no_answer_before_and_none_now_is_not_short_again() -> None:
+    cluster = small_cluster()
+    cluster.world.held.add(Flow("n1", "n2"))
+
+    def again(before_s: float) -> bool:
+        before = {Connection(Link("n1", "n2"), old=False): before_s}
+        return short_again(cluster, before, most_s=0.1, longest_s=0.2, deadline_s=0.0).proven
+
+    assert not again(math.inf)
+    cluster.world.held.clear()
+    assert again(math.inf)
 
 
 @pytest.mark.parametrize("direction", ["both", "out", "in"])

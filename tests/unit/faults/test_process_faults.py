@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from aftershock.harness.errors import UsageError
+from aftershock.harness.errors import SetupError, UsageError
 from aftershock.harness.interfaces import MemberState
 
 from tests.fakes import FakeCluster, RecordedEvents, small_cluster
@@ -129,6 +129,18 @@ def test_down_s_longer_than_the_window_is_a_mistake() -> None:
         fault("kill", down_s=6).inject(context(small_cluster())),
     ):
         pass
+
+
+def test_a_stop_that_had_not_taken_yet_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = small_cluster()
+
+    def pause(member: str, *, expires_ns: int) -> None:
+        raise SetupError(f"{member} did not stop on SIGSTOP")
+
+    monkeypatch.setattr(cluster.stage.processes, "pause", pause)
+    with pytest.raises(SetupError, match="did not stop"), fault("pause", target="n2").inject(context(cluster)):
+        pass
+    assert "resume n2" in cluster.world.calls
 
 
 def test_a_paused_process_that_died_meanwhile_is_not_continued() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 
 import pytest
 from aftershock.faults import _proof
-from aftershock.faults._links import SILENT, WHOLE, cut_links, expected, whole_links
+from aftershock.faults._links import PAIRS_MAX, SILENT, WHOLE, WHOLE_LINKS_MAX, cut_links, expected, whole_links
 from aftershock.faults._proof import OldConnections, judge
 from aftershock.harness.interfaces import Flow, Link, ProbeOutcome
 
 from tests import fakes
-from tests.fakes import FakeCluster, small_cluster
+from tests.fakes import FakeCluster, RecordedEvents, small_cluster
+from tests.unit.faults.support import carry_out
 
 LINK, BACK = Link("a", "b"), Link("b", "a")
 
@@ -76,6 +78,36 @@ def test_what_should_answer_and_was_late_gets_a_second_look(monkeypatch: pytest.
 def test_what_should_be_silent_and_was_not_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not judged(monkeypatch, SILENT, Scripted(WHOLE, SILENT), lambda: Scripted(SILENT))
     assert not judged(monkeypatch, SILENT, Scripted(SILENT), lambda: Scripted(WHOLE, SILENT))
+
+
+def test_a_stall_of_the_first_look_proves_nothing_and_hides_nothing() -> None:
+    """Silence of the stall does not count beside whole links that answer only after it."""
+    events = RecordedEvents()
+    record = carry_out(small_cluster(lies=["block-ignored", "stalls-first-look"]), "partition", events=events)
+    assert record.proven is False
+    assert any("request delivered and answered" in fact for fact in events.of("fault.unproven")[0]["facts"])
+
+    assert carry_out(small_cluster(lies=["stalls-first-look"]), "partition", events=RecordedEvents()).proven is True
+
+
+def test_what_came_through_in_any_look_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, whole = small_cluster(), Link("c", "d")
+
+    def proven(cut: Scripted) -> bool:
+        monkeypatch.setattr(cluster, "open_probe", lambda link: Scripted(WHOLE if link == whole else SILENT))
+        old = OldConnections(probes={LINK: cut, whole: Scripted(SILENT, WHOLE)}, broken=())
+        return judge(cluster, old, {LINK: SILENT, whole: WHOLE}).proven
+
+    assert proven(Scripted(SILENT, SILENT))
+    assert not proven(Scripted(SILENT, WHOLE))
+    assert not proven(Scripted(WHOLE, SILENT))
+    assert not proven(Scripted(ProbeOutcome(delivered=True, answered=False), SILENT))
+
+
+def test_all_probes_of_a_proof_run_at_the_same_time() -> None:
+    most = 2 * (2 * PAIRS_MAX + WHOLE_LINKS_MAX)
+    together = threading.Barrier(most)
+    _proof.at_once(lambda _key: together.wait(timeout=5), range(most))
 
 
 def test_a_proof_without_a_link_that_the_fault_touches_is_none() -> None:
