@@ -53,7 +53,7 @@ def undo_all(
     The undone ones are marked in the journal, and what was done is told in the run's `events.jsonl`, if it has one.
     """
     newest_first = list(entries)[::-1]
-    ordered = sorted(newest_first, key=lambda entry: _ORDER.index(entry.inverse))  # stable
+    ordered = sorted(newest_first, key=_rank)  # stable
     results = [_undo_one(entry) for entry in ordered]
     # Toxics on a server that hung are gone once the server is: ask again before calling it a failure.
     results = [_undo_one(result.entry) if result.problem else result for result in results]
@@ -63,6 +63,11 @@ def undo_all(
                 writer.append({"done": result.entry.id, "by": by}, sync=False)
     _tell([result.did for result in results if result.did], run_folder=run_folder, by=by)
     return results
+
+
+def _rank(entry: JournalEntry) -> int:
+    """What we do not know comes last."""
+    return _ORDER.index(entry.inverse) if entry.inverse in _ORDER else len(_ORDER)
 
 
 def _tell(done: list[str], *, run_folder: Path, by: str) -> None:
@@ -82,8 +87,8 @@ def _tell(done: list[str], *, run_folder: Path, by: str) -> None:
 def _undo_one(entry: JournalEntry) -> Undone:
     try:
         return Undone(entry=entry, did=undo(entry.inverse, entry.arguments), problem="")
-    except (OSError, RuntimeError) as error:
-        return Undone(entry=entry, did="", problem=str(error))
+    except Exception as error:  # whatever is wrong with one entry, the others must still be undone
+        return Undone(entry=entry, did="", problem=f"{type(error).__name__}: {error}")
 
 
 def heal(*, state_folder: Path) -> HealReport:
@@ -105,7 +110,11 @@ def heal(*, state_folder: Path) -> HealReport:
         if registration.owner.alive():
             skipped.append(f"{registration.run_id}: its tool still runs (process {registration.owner.pid})")
             continue
-        results = _heal_run(registration)
+        try:
+            results = _heal_run(registration)
+        except OSError as error:
+            left.append(f"{registration.run_id}: {registration.journal} cannot be read ({error}); make it readable")
+            continue
         undone += [f"{registration.run_id}: {result.did}" for result in results if result.did]
         problems = [
             f"{registration.run_id}: {result.problem}; by hand: {by_hand(result.entry.inverse, result.entry.arguments)}"

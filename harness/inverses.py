@@ -3,9 +3,11 @@
 | inverse | arguments | undone when |
 |---|---|---|
 | `resume` | `process` (identity) | the operating system says it is not stopped, or it is gone |
-| `remove-toxics` | `address`, `toxics` ([[proxy, toxic], ...]) | the server lists none of them, or nothing listens |
+| `remove-toxics` | `address`, `toxics` ([[proxy, toxic], ...]), `server` (*) | the server lists none, or is gone |
 | `end-process` | `process` (identity), `what` | it is gone |
 | `end-processes` | `token` | no process of this user carries the run's token |
+
+(*) Identity of the server's process; entries may lack it, and then a server is gone when nothing listens.
 
 Standard library only: the watchdog imports this.
 """
@@ -34,13 +36,22 @@ _SCAN_PAUSE_S: Final = 0.05
 def undo(inverse: str, arguments: Mapping[str, Any]) -> str:
     """Carry out one inverse and verify it. Returns what was done, `""` when there was nothing left to undo.
 
-    Raises OSError or RuntimeError saying what is still changed.
+    Raises OSError or RuntimeError saying what is still changed, and anything for an entry that is not what we write.
     """
+    if inverse not in KNOWN_INVERSES:
+        raise RuntimeError(f"unknown inverse {inverse!r}; known: {', '.join(sorted(KNOWN_INVERSES))}")
     return KNOWN_INVERSES[inverse](arguments)
 
 
 def by_hand(inverse: str, arguments: Mapping[str, Any]) -> str:
-    """What a person types to undo it when we could not."""
+    """What a person types to undo it when we could not. Never raises: one bad entry must not hide the others."""
+    try:
+        return _by_hand(inverse, arguments)
+    except Exception:
+        return f"we cannot read this entry; look at what {inverse!r} of {arguments!r} means, and undo that"
+
+
+def _by_hand(inverse: str, arguments: Mapping[str, Any]) -> str:
     if inverse == "remove-toxics":
         host, port = arguments["address"]
         lines = [
@@ -97,6 +108,9 @@ def _end_processes(arguments: Mapping[str, Any]) -> str:
 def _remove_toxics(arguments: Mapping[str, Any]) -> str:
     host, port = arguments["address"]
     wanted = {(proxy, toxic) for proxy, toxic in arguments["toxics"]}
+    server = arguments.get("server")
+    if server is not None and not ProcessIdentity.from_json(server).alive():
+        return ""  # every toxic went with it; who listens there now is somebody else
     with closing(http.client.HTTPConnection(host, port, timeout=_REQUEST_TIMEOUT_S)) as connection:
         try:
             present = wanted & _toxics_there(connection)

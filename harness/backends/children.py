@@ -13,9 +13,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import HealError, SetupError
 from ..identity import TOKEN_VARIABLE, ProcessIdentity, end, find_by_token, os_state, send, wait_state
@@ -73,6 +74,11 @@ class Children:
         child = self._children.get(member)
         return child.identity.pid if child is not None and child.identity.alive() else None
 
+    def identity(self, member: str) -> ProcessIdentity | None:
+        """Who the last start of a member is, whether it still runs or not; None when it never ran."""
+        child = self._children.get(member)
+        return child.identity if child is not None else None
+
     def exit_status(self, member: str) -> int | None:
         """Status of the last start, as subprocess has it; None while it runs or when it never ran."""
         child = self._children.get(member)
@@ -88,8 +94,11 @@ class Children:
             if old is not None and not old.exited.wait(0 if old.identity.alive() else _SIGNAL_DEADLINE_S):
                 raise SetupError(f"{member} is already running (process {old.identity.pid}); kill or stop it first")
             child = self._children[member] = self._spawn(spec)
-        self._events("member.started", member=member, pid=child.identity.pid)
-        threading.Thread(target=self._reap, args=(member, child), name=f"reap-{member}", daemon=True).start()
+        try:
+            self._events("member.started", member=member, pid=child.identity.pid)
+        finally:
+            # Also when the disk is full: without its reaper nobody could end the process and know that it has ended.
+            threading.Thread(target=self._reap, args=(member, child), name=f"reap-{member}", daemon=True).start()
 
     def kill(self, member: str) -> int:
         child = self._child(member)
@@ -102,8 +111,8 @@ class Children:
         child.expected = True
         self._ask_to_end(child)
         if not child.exited.wait(deadline_s):
-            self._events("warning", text=f"{member} did not end within {deadline_s:g} s of SIGTERM and was killed")
             end(child.identity, deadline_s=_SIGNAL_DEADLINE_S)
+            self._tell("warning", text=f"{member} did not end within {deadline_s:g} s of SIGTERM and was killed")
         return self._status(member, child)
 
     def pause(self, member: str, *, expires_ns: int) -> None:
@@ -121,14 +130,17 @@ class Children:
     def resume(self, member: str) -> None:
         child = self._running(member, "resumed")
         was_paused = os_state(child.identity) == "T"
-        if child.resume_entry is not None and not was_paused:
-            self._events("warning", text=f"{member} was paused and has been resumed by somebody else, not by this run")
+        paused_by_us = child.resume_entry is not None
+        # Also to one that is not stopped: it takes back a SIGSTOP that is still under way.
         send(child.identity, signal.SIGCONT)
         if not wait_state(child.identity, stopped=False, deadline_s=_SIGNAL_DEADLINE_S) and child.identity.alive():
             raise HealError(f"{member} is still stopped after SIGCONT; by hand: kill -CONT {child.identity.pid}")
         self._resumed(child)
         if was_paused:
-            self._events("member.resumed", member=member)
+            self._tell("member.resumed", member=member)
+        elif paused_by_us:
+            text = "SIGSTOP had not taken effect, or it has been resumed by somebody else"
+            self._tell("warning", text=f"{member} was paused by this run, and was not stopped when resumed: {text}")
 
     def close(self, *, last: str) -> None:
         """End everything, politely, then firmly; `last` (the links' server) after all others.
@@ -144,7 +156,7 @@ class Children:
             end(identity, deadline_s=_SIGNAL_DEADLINE_S)
         if strangers:
             pids = ", ".join(str(identity.pid) for identity in strangers)
-            self._events("warning", text=f"members left processes of their own behind, which were killed: {pids}")
+            self._tell("warning", text=f"members left processes of their own behind, which were killed: {pids}")
         left = find_by_token(self._token)
         if left:
             pids = " ".join(str(identity.pid) for identity in left)
@@ -184,9 +196,14 @@ class Children:
         try:
             self._journal.done(child.entry)
             self._resumed(child)
-            self._events("member.exited", member=member, status=status, expected=child.expected)
+            self._tell("member.exited", member=member, status=status, expected=child.expected)
         finally:
             child.exited.set()  # last: whoever waits for it may close the journal and the events
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        """An event about what has been undone or has ended. A full disk must not stop what remains to be cleaned up."""
+        with suppress(OSError):
+            self._events(kind, **fields)
 
     def _resumed(self, child: _Child) -> None:
         entry, child.resume_entry = child.resume_entry, None
@@ -224,6 +241,6 @@ class Children:
         for member in alive:
             child = self._children[member]
             if not child.exited.wait(max(until - time.monotonic(), 0)):
-                self._events("warning", text=f"{member} did not end within {_GRACE_S:g} s of SIGTERM and was killed")
                 end(child.identity, deadline_s=_SIGNAL_DEADLINE_S)
+                self._tell("warning", text=f"{member} did not end within {_GRACE_S:g} s of SIGTERM and was killed")
             child.exited.wait(_SIGNAL_DEADLINE_S)

@@ -131,7 +131,9 @@ class ProcessBackend:
             ports = stack.enter_context(closing(PortReserver()))
             address = ports.reserve()
             api = stack.enter_context(closing(Toxiproxy(address)))
-            network = ProxiedNetwork(api=api, ports=ports, journal=journal, events=events)
+            network = ProxiedNetwork(
+                api=api, ports=ports, journal=journal, events=events, server=lambda: children.identity(_TOXIPROXY)
+            )
             # Left in the opposite order: members and then their links' server end; with it goes every toxic.
             stack.callback(_forget_toxics, children, network)
             stack.callback(children.close, last=_TOXIPROXY)

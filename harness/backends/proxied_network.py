@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..errors import InternalError
+from ..identity import ProcessIdentity
 from ..interfaces import Address, EventSink, Flow, Journal, Link
 from ..toxiproxy import Proxy, Stream, Toxic, Toxiproxy, ToxiproxyError
 from .ports import PortReserver
@@ -38,8 +39,18 @@ class _Held:
 class ProxiedNetwork:
     """The links of one stage."""
 
-    def __init__(self, *, api: Toxiproxy, ports: PortReserver, journal: Journal, events: EventSink) -> None:
+    def __init__(
+        self,
+        *,
+        api: Toxiproxy,
+        ports: PortReserver,
+        journal: Journal,
+        events: EventSink,
+        server: Callable[[], ProcessIdentity | None] = lambda: None,
+    ) -> None:
+        """`server` says which process the links' server is, where that is known: once it is gone, so are its toxics."""
         self._api = api
+        self._server = server
         self._ports = ports
         self._journal = journal
         self._events = events
@@ -166,9 +177,11 @@ class ProxiedNetwork:
         superseded = [entry for entry, held in self._held.items() if held.toxics & names]
         names = names.union(*(self._held[entry].toxics for entry in superseded))
         expires_ns = max([expires_ns, *(self._held[entry].expires_ns for entry in superseded)])
-        entry = self._journal.record(
-            "remove-toxics", expires_ns=expires_ns, address=list(self._api.address), toxics=sorted(names)
-        )
+        arguments: dict[str, Any] = {"address": list(self._api.address), "toxics": sorted(names)}
+        server = self._server()
+        if server is not None:
+            arguments["server"] = server.to_json()
+        entry = self._journal.record("remove-toxics", expires_ns=expires_ns, **arguments)
         self._held[entry] = _Held(toxics=names, expires_ns=expires_ns)
         for older in superseded:
             del self._held[older]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from aftershock.harness.errors import HealError, SetupError
 from aftershock.harness.heal import heal, undo_all
 from aftershock.harness.identity import ProcessIdentity
+from aftershock.harness.inverses import undo
 from aftershock.harness.journal import (
     JournalEntry,
     JournalReader,
@@ -185,6 +187,47 @@ def test_links_and_pauses_are_undone_first_and_the_oldest_process_last(
     # What failed is tried once more at the end, and stops nothing before.
     assert undone == ["links", "paused", "n2", "n1", "toxiproxy", "others", "n1"]
     assert [result.problem for result in results] == [""] * 6
+
+
+def test_a_bad_entry_stops_no_other(run_folder: Path, state_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HealError):
+        leave_two_open(run_folder, state_folder)
+    (path,) = registrations(state_folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "owner": GONE}))
+    writer = JournalWriter(run_folder / "journal.jsonl")
+    for entry, inverse, arguments in (("x1", "reboot", {"what": "n9"}), ("x2", "resume", {}), ("x3", "resume", None)):
+        writer.append({"entry": entry, "inverse": inverse, "expires_ns": None, "arguments": arguments}, sync=False)
+    writer.close()
+    monkeypatch.setattr("aftershock.harness.inverses._SCAN_PAUSE_S", 0.0)
+
+    report = heal(state_folder=state_folder)
+
+    malformed, missing, unknown = sorted(report.left, key=lambda text: ("reboot" in text, "KeyError" in text))
+    assert "TypeError: " in malformed
+    assert "KeyError: 'process'; by hand: we cannot read this entry" in missing
+    assert "RuntimeError: unknown inverse 'reboot'; known: end-process" in unknown
+    assert "by hand: we cannot read this entry; look at what 'reboot' of {'what': 'n9'} means" in unknown
+    left = JournalReader(run_folder / "journal.jsonl").open_entries()
+    assert [entry.id for entry in left] == ["x1", "x2", "x3"]
+    assert registrations(state_folder) == [path]
+
+
+def test_what_is_unknown_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("aftershock.harness.heal.undo", lambda inverse, _arguments: tried.append(inverse) or "")
+    inverses = ["end-processes", "resume", "reboot"]
+    entries = [JournalEntry(id=inverse, inverse=inverse, arguments={}) for inverse in inverses]
+    undo_all(entries, run_folder=tmp_path, writer=None, by="test")
+    assert tried == ["resume", "end-processes", "reboot"]
+
+
+def test_a_service_that_got_the_port_of_a_links_server_is_left_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody_else:
+        arguments = {"address": list(somebody_else.getsockname()), "toxics": [["p", "t"]], "server": GONE}
+        assert undo("remove-toxics", arguments) == ""
+        somebody_else.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            somebody_else.accept()
 
 
 def leave_two_open(run_folder: Path, state_folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aftershock.harness.backends.ports import PortReserver
 from aftershock.harness.backends.proxied_network import ProxiedNetwork
 from aftershock.harness.errors import InternalError
+from aftershock.harness.identity import ProcessIdentity
 from aftershock.harness.interfaces import Address, Flow
 from aftershock.harness.toxiproxy import Proxy, Toxic, Toxiproxy, ToxiproxyError
 
@@ -172,3 +173,14 @@ def test_toxics_end_with_their_server(bed: Bed) -> None:
     bed.network.block([Flow("a", "b")], expires_ns=5)
     bed.network.server_ended()
     assert bed.journal.open == {}
+
+
+def test_the_journal_says_which_process_the_server_is(bed: Bed) -> None:
+    server = ProcessIdentity(7, 8, "boot")
+    with closing(PortReserver()) as ports:
+        network = ProxiedNetwork(
+            api=cast(Toxiproxy, bed.api), ports=ports, journal=bed.journal, events=bed.events, server=lambda: server
+        )
+        network.link("a", "b", "p", Address("127.0.0.1", 2))
+        network.block([Flow("a", "b")], expires_ns=5)
+    assert [entry["server"] for entry in bed.journal.open.values()] == [server.to_json()]
