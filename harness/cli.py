@@ -93,15 +93,16 @@ def _run_one(path: Path, scenario: Scenario, seed: int, registry: Registry, runs
 
     def call() -> ExitCode:
         # A fail is never retried. Every attempt keeps its own run folder and is shown.
-        for left in range(scenario.on_unknown.retry, -1, -1):
+        left = scenario.on_unknown.retry
+        while True:
             interrupts = Interrupts(announce=progress.note)
             with interrupts.installed():
                 result = run_scenario(request, progress=progress, interrupts=interrupts)
             _print_verdict(result.verdict, result.folder)
-            if result.verdict["verdict"] != Verdict.UNKNOWN or not left:
-                break
+            if result.verdict["verdict"] != Verdict.UNKNOWN or left == 0:
+                return result.exit_code
             progress.note(f"Unknown; trying again, {left} left (on_unknown.retry)")
-        return result.exit_code
+            left -= 1
 
     return _guarded(call)
 
