@@ -87,6 +87,8 @@ def _tell(done: list[str], *, run_folder: Path, by: str) -> None:
 def _undo_one(entry: JournalEntry) -> Undone:
     try:
         return Undone(entry=entry, did=undo(entry.inverse, entry.arguments), problem="")
+    except (OSError, RuntimeError) as error:
+        return Undone(entry=entry, did="", problem=str(error))
     except Exception as error:  # whatever is wrong with one entry, the others must still be undone
         return Undone(entry=entry, did="", problem=f"{type(error).__name__}: {error}")
 

@@ -166,7 +166,9 @@ def test_a_process_is_renewed_after_every_unknown_operation(service: Service, tm
 
     unknown = history.filter(pl.col("outcome") == "unknown")
     assert set(unknown["error"]) == {"timeout"}
-    assert unknown["end_ns"].is_null().all()
+    # When the client stopped waiting; that they stay open for ever is what `outcome` says.
+    waited_s = (unknown["end_ns"] - unknown["start_ns"]) / 1e9
+    assert waited_s.min() >= 0.2  # type: ignore[operator]
     assert_processes_are_sequential(history)
     # The worker went on under another name, and what was unknown was really sent.
     assert history.group_by("worker").agg(pl.col("process").n_unique())["process"].max() > 1  # type: ignore[operator]

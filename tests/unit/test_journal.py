@@ -205,7 +205,7 @@ def test_a_bad_entry_stops_no_other(run_folder: Path, state_folder: Path, monkey
     malformed, missing, unknown = sorted(report.left, key=lambda text: ("reboot" in text, "KeyError" in text))
     assert "TypeError: " in malformed
     assert "KeyError: 'process'; by hand: we cannot read this entry" in missing
-    assert "RuntimeError: unknown inverse 'reboot'; known: end-process" in unknown
+    assert "r1: unknown inverse 'reboot'; known: end-process" in unknown
     assert "by hand: we cannot read this entry; look at what 'reboot' of {'what': 'n9'} means" in unknown
     left = JournalReader(run_folder / "journal.jsonl").open_entries()
     assert [entry.id for entry in left] == ["x1", "x2", "x3"]
