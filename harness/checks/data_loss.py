@@ -8,16 +8,18 @@ some order of the acknowledged writes.) Words and formulas: docs/checks.md, "Dat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
 
 from ..record import RunRecord
 from ..verdict import Verdict
-from .result import CheckResult, count, join
+from .result import CheckResult, answer, count, join
 
 __all__ = ["DataLoss", "check_data_loss"]
 
+_result = partial(answer, "data-loss", "Data loss")
 _MOST_KEYS: Final = 200
 _BAD: Final = ("lost", "stale", "resurrected", "duplicated")
 
@@ -210,27 +212,3 @@ def _conclude(record: RunRecord, detail: dict[str, Any], final_reads: int, wrong
     reason = f"Every one of {count(acknowledged, 'acknowledged write')} was found with its value in the final reads."
     context = f"of {acknowledged:,} acknowledged are missing"
     return _result(Verdict.PASS, reason, summary, numbers, value="0 writes", context=context)
-
-
-def _result(
-    verdict: Verdict,
-    reason: str,
-    summary: str,
-    numbers: dict[str, Any] | None = None,
-    *,
-    value: str = "not decided",
-    context: str = "",
-    spans: tuple[tuple[float, float], ...] = (),
-) -> CheckResult:
-    return CheckResult(
-        name="data-loss",
-        title="Data loss",
-        verdict=verdict,
-        reason=reason,
-        summary=summary,
-        value=value,
-        context=context,
-        numbers=numbers or {},
-        spans_s=spans,
-        evidence="data-loss",
-    )

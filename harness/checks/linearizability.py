@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -22,14 +23,13 @@ from .. import porcupine
 from ..porcupine import ABSENT, NO_VERSION, OPEN_NS, CheckOutcome, Edge, Engine, F, KeyResult, Model, Operations, Order
 from ..record import RunRecord
 from ..verdict import Verdict
-from .result import CheckResult, count, join
+from .result import CheckResult, answer, count, join
 
 __all__ = ["Checker", "Linearizability", "check_linearizability"]
 
 Checker = Callable[..., CheckOutcome]
 
-_NAME: Final = "linearizability"
-_TITLE: Final = "Linearizability"
+_result = partial(answer, "linearizability", "Linearizability")
 _MEMORY_LIMIT_BYTES: Final = 2 * 2**30
 _CROSS_CHECK_S: Final = 5.0
 # Porcupine is quadratic in the operations of a key, and exponential in those of unknown outcome (anchors/checkers.md,
@@ -260,30 +260,6 @@ def _judge(
     reason = f"One order of all operations explains every answer, on each of {count(outcome.keys_checked, 'key')}."
     value = f"{count(outcome.keys_checked, 'key')}"
     return _result(Verdict.PASS, reason, summary, numbers, value=value, context="all linearizable, decided exactly")
-
-
-def _result(
-    verdict: Verdict,
-    reason: str,
-    summary: str,
-    numbers: Mapping[str, Any] | None = None,
-    *,
-    value: str = "not decided",
-    context: str = "",
-    spans: tuple[tuple[float, float], ...] = (),
-) -> CheckResult:
-    return CheckResult(
-        name=_NAME,
-        title=_TITLE,
-        verdict=verdict,
-        reason=reason,
-        summary=summary,
-        value=value,
-        context=context,
-        numbers=numbers or {},
-        spans_s=spans,
-        evidence=_NAME,
-    )
 
 
 def _survives_holes(record: RunRecord, rows: pl.DataFrame, result: KeyResult) -> bool:

@@ -6,16 +6,16 @@ is still learning when the settling time is over, is not there to be compared.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial
 
 from ..interfaces import ReplicaState
 from ..verdict import Verdict
-from .result import CheckResult, count, join
+from .result import CheckResult, answer, count, join
 from .view import View
 
 __all__ = ["check_replica_agreement"]
 
-_NAME: Final = "replica-agreement"
+_result = partial(answer, "replica-agreement", "Replica agreement")
 
 
 def check_replica_agreement(view: View) -> CheckResult:
@@ -115,27 +115,3 @@ def _different_ends(replicas: list[ReplicaState]) -> str | None:
     if len(ends) < 2:
         return None
     return ", ".join(f"{join(members)} at entry {index:,}" for index, members in sorted(ends.items()))
-
-
-def _result(
-    verdict: Verdict,
-    reason: str,
-    summary: str = "",
-    numbers: dict[str, Any] | None = None,
-    *,
-    value: str = "not decided",
-    context: str = "",
-    status: str = "judged",
-) -> CheckResult:
-    return CheckResult(
-        name=_NAME,
-        title="Replica agreement",
-        verdict=verdict,
-        reason=reason,
-        summary=summary,
-        value=value,
-        context=context,
-        numbers=numbers or {},
-        evidence=_NAME,
-        status=status,
-    )

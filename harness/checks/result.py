@@ -8,7 +8,7 @@ from typing import Any
 
 from ..verdict import Verdict
 
-__all__ = ["Assumption", "CheckResult", "Span", "count", "join", "tainted"]
+__all__ = ["Assumption", "CheckResult", "Span", "answer", "count", "join", "tainted"]
 
 Span = tuple[float, float]  # seconds from the start of the load
 
@@ -33,6 +33,35 @@ class CheckResult:
     spans_s: tuple[Span, ...] = ()
     evidence: str = ""  # section of the report that shows it
     status: str = "judged"
+
+
+def answer(
+    name: str,
+    title: str,
+    verdict: Verdict,
+    reason: str,
+    summary: str = "",
+    numbers: Mapping[str, Any] | None = None,
+    *,
+    value: str = "not decided",
+    context: str = "",
+    spans: tuple[Span, ...] = (),
+    status: str = "judged",
+) -> CheckResult:
+    """The answer of a check whose section of the report has the check's own name."""
+    return CheckResult(
+        name=name,
+        title=title,
+        verdict=verdict,
+        reason=reason,
+        summary=summary,
+        value=value,
+        context=context,
+        numbers=numbers or {},
+        spans_s=spans,
+        evidence=name,
+        status=status,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
