@@ -33,8 +33,8 @@ from .checks.result import Assumption, CheckResult, tainted
 from .checks.summary import Judged, verdict_json
 from .checks.view import View, make_view
 from .errors import InternalError
+from .files import write_text
 from .record import RunRecord, load_record
-from .run_folder import write_text
 from .scenario import CHECK_NAMES, Scenario
 from .verdict import ExitCode, Verdict, worst
 

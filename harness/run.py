@@ -25,13 +25,14 @@ from ..workloads.convert import convert
 from ..workloads.launcher import LoadHandle, LoadSpec, start_load
 from . import environment, resources
 from .errors import AftershockError, HealError, SetupError
+from .files import write_json, write_text
 from .interfaces import Backend, Cluster, Stage
 from .interrupts import Interrupted, Interrupts
 from .journal import RunJournal, default_state_folder
 from .judge import check_folder
 from .progress import Progress
 from .registry import Registry
-from .run_folder import RunFolder, write_json, write_text
+from .run_folder import RunFolder
 from .scenario import Scenario, to_toml
 from .schedule import Schedule, plan
 from .timeline import Timeline

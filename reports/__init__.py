@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..harness.files import write_text
 from .html import render_html
 from .junit import render_junit
 from .markdown import render_markdown
@@ -29,19 +28,5 @@ def write_reports(verdict: Mapping[str, Any], folder: Path) -> list[Path]:
     """
     texts = [(folder / name, render(verdict)) for name, render in _RENDERERS]
     for path, text in texts:
-        _write_whole(path, text)
+        write_text(path, text)
     return [path for path, _ in texts]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aftershock.reports.os.fsync", full)
+    monkeypatch.setattr("aftershock.harness.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_reports(examples.passing(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
