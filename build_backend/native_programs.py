@@ -20,6 +20,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import toxiproxy_mend
+
 TREE = Path(__file__).resolve().parent.parent
 MODULE = TREE / "harness" / "porcupine" / "native"
 BINARIES = TREE / "harness" / "porcupine" / "_bin"
@@ -92,10 +94,12 @@ def build() -> None:
     versions = _download(go)
     BINARIES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BINARIES.parent, prefix="_bin-") as scratch:
+        modfile = _with_mended_toxiproxy(go, Path(scratch))
         for program, package in PROGRAMS.items():
             _run(
                 go,
                 "build",
+                f"-modfile={modfile}",
                 "-trimpath",
                 "-buildvcs=false",
                 f"-ldflags=-s -w -X {TOXIPROXY_MODULE}.Version={versions[TOXIPROXY_MODULE].removeprefix('v')}",
@@ -112,6 +116,20 @@ def build() -> None:
             Path(scratch, program).replace(BINARIES / program)
         shutil.rmtree(NOTICES, ignore_errors=True)
         notices.rename(NOTICES)
+
+
+def _with_mended_toxiproxy(go: Path, scratch: Path) -> Path:
+    """A go.mod that takes a mended copy of Toxiproxy (toxiproxy_mend.py says what, and why) for the published one."""
+    module = Path(_run(go, "list", "-m", "-f", "{{.Dir}}", TOXIPROXY_MODULE).strip())
+    copy, modfile = scratch / "toxiproxy", scratch / "go.mod"
+    try:
+        toxiproxy_mend.mended_copy(module, copy)
+    except (OSError, ValueError) as error:
+        raise BuildError(f"The Toxiproxy server cannot be built: {error}.") from error
+    text = (MODULE / "go.mod").read_text(encoding="utf-8")
+    modfile.write_text(f"{text}\nreplace {TOXIPROXY_MODULE} => {copy}\n", encoding="utf-8")
+    shutil.copy(MODULE / "go.sum", scratch / "go.sum")
+    return modfile
 
 
 def linked_modules(go: Path) -> list[LinkedModule]:
@@ -143,7 +161,10 @@ def _notice(module: LinkedModule) -> str:
     covered = {module.folder}
     for package in module.packages:
         covered.update(p for p in (package, *package.parents) if p.is_relative_to(module.folder))
-    texts = [f"{module.path} {module.version}\nLinked into: {', '.join(module.programs)}\n"]
+    head = f"{module.path} {module.version}\nLinked into: {', '.join(module.programs)}\n"
+    if module.path == TOXIPROXY_MODULE:
+        head += "Changed by Aftershock in one line of link.go; build_backend/toxiproxy_mend.py says why.\n"
+    texts = [head]
     for folder in sorted(covered):
         for file in sorted(folder.iterdir()):
             if file.is_file() and _LICENCE_NAMES.match(file.name):

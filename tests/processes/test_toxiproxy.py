@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.server
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from aftershock.harness.backends.ports import PortReserver
@@ -178,3 +179,29 @@ def test_a_server_that_hangs_is_an_error_in_time(ports: PortReserver, monkeypatc
         pytest.raises(ToxiproxyError, match="timed out"),
     ):
         api.version()
+
+
+def test_a_toxic_comes_off_although_the_receiver_dies_meanwhile(ports: PortReserver, api: Toxiproxy) -> None:
+    """Toxiproxy 2.12.0 as published waits for ever here, with the lock of the proxy's toxics (toxiproxy_mend.py)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()[:2]
+        slow = Proxy(name="slow", listen=ports.reserve(), upstream=Address(host, port))
+        api.populate([slow])
+        toxic = Toxic(name="late", type="latency", stream="upstream", attributes={"latency": 1, "jitter": 0})
+        api.add([("slow", toxic)])
+        with socket.create_connection(slow.listen, timeout=5) as client:
+            receiver, _ = server.accept()
+            client.settimeout(0.5)
+            # Fill every buffer on the way: from then on the toxic is stuck in passing a chunk on.
+            with suppress(TimeoutError):
+                while True:
+                    client.sendall(b"x" * 65536)
+            removal = threading.Thread(target=api.remove, args=([("slow", "late")],), daemon=True)
+            removal.start()
+            removal.join(0.3)
+            assert removal.is_alive(), "the toxic was not held, so this test shows nothing"
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            receiver.close()  # with a reset
+            removal.join(10)
+            assert not removal.is_alive(), "the toxic cannot be taken off"
+    assert api.proxies()["slow"].toxics == ()
