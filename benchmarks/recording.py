@@ -1,22 +1,18 @@
-"""What recording costs, and how much one load process can record: `python benchmarks/recording.py [--pairs N]`.
+"""How much one load process can record: `python benchmarks/recording.py`. What it costs: `recording_slices.py`.
 
-Needs the package importable (installed, or PYTHONPATH=.ns) and about three minutes. The stub service of the tests
-runs on one core and the load process on another, where there are two.
+Needs the package importable (installed, or PYTHONPATH=.ns) and about a minute. The stub service of the tests runs on
+one core and the load process on another, where there are two.
 
-1. **Cost of recording.** Pairs of runs at the same fixed rate, one recorded, one not, in turn first. What is compared
-   is CPU time per operation of the load process, because at a fixed rate that is what recording takes away; the figure
-   is the median of the pairs' ratios, with the smallest and largest.
-2. **Writing** an invocation and a completion by itself, which noise from other programs disturbs least.
-3. **Most that one load process records.** The rate is raised step by step; a step holds when at least 99 % of the
+1. **Writing** an invocation and a completion by itself, which noise from other programs disturbs least.
+2. **Most that one load process records.** The rate is raised step by step; a step holds when at least 99 % of the
    planned operations started within 50 ms of their time and all were answered. Latencies are from the schedule.
-4. **Conversion** of a million slots to Arrow.
+3. **Conversion** of a million slots to Arrow.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from aftershock.harness.interfaces import Address
+from aftershock.harness.interfaces import Address, ClientSpec
 from aftershock.harness.operation import Outcome
 from aftershock.harness.scenario import LoadPlan, WorkloadPlan
 from aftershock.workloads.convert import convert
@@ -73,13 +69,21 @@ def stub(folder: Path) -> Iterator[Address]:
         process.wait()
 
 
+def reference_clients(*groups: str, address: Address) -> ClientSpec:
+    """Clients of the reference cluster's API, which the stub speaks."""
+    return ClientSpec(
+        client="aftershock.workloads.clients.reference:ReferenceClient",
+        groups={group: {"router": address} for group in groups},
+    )
+
+
 def run(address: Address, *, rate_per_s: float, duration_s: float, record: bool) -> Measured:
     """One load process, on the first core, against a service that answers at once."""
     with tempfile.TemporaryDirectory(prefix="aftershock-benchmark-") as name:
         folder = Path(name) / "load"
         load = LoadPlan(rate_per_s=rate_per_s, duration_s=duration_s, record=record)
-        endpoints = {"clients-r1": address, "clients-r2": address}
-        spec = LoadSpec(seed=7, load=load, workloads=WORKLOADS, endpoints=endpoints, folder=folder)
+        clients = reference_clients("clients-r1", "clients-r2", address=address)
+        spec = LoadSpec(seed=7, load=load, workloads=WORKLOADS, clients=clients, folder=folder)
         with start_load(spec) as handle:
             for pid in handle.pids:
                 os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
@@ -110,24 +114,9 @@ def run(address: Address, *, rate_per_s: float, duration_s: float, record: bool)
     )
 
 
-def cost(address: Address, *, rate_per_s: float, duration_s: float, pairs: int) -> None:
-    """Print the pairs and their median ratio."""
-    print(f"\n1. Cost of recording, {rate_per_s:g} operations/s for {duration_s:g} s, {pairs} pairs")
-    print("   pair   recorded us/op   unrecorded us/op   ratio")
-    ratios = []
-    for pair in range(pairs):
-        found: dict[bool, float] = {}
-        for record in (True, False) if pair % 2 == 0 else (False, True):
-            measured = run(address, rate_per_s=rate_per_s, duration_s=duration_s, record=record)
-            found[record] = measured.cpu_us_per_operation
-        ratios.append(found[True] / found[False])
-        print(f"   {pair + 1:4}   {found[True]:14.1f}   {found[False]:16.1f}   {ratios[-1]:.3f}", flush=True)
-    print(f"   median ratio {statistics.median(ratios):.3f} (smallest {min(ratios):.3f}, largest {max(ratios):.3f})")
-
-
 def most(address: Address, *, duration_s: float) -> None:
     """Print the steps of the rate until the load process has no CPU left."""
-    print(f"\n3. Most that one load process records, steps of {duration_s:g} s")
+    print(f"\n2. Most that one load process records, steps of {duration_s:g} s")
     print("   planned/s   answered/s   on time    CPU   p50 ms   p99 ms   holds")
     highest = 0
     for rate in (500, 1000, 2000, 4000, 6000, 8000, 10_000, 12_000, 15_000, 20_000):
@@ -158,7 +147,7 @@ def alone(*, operations: int = 200_000) -> None:
                 slot, start_ns = candidate.invoke(request, **where)
                 candidate.complete(slot, start_ns, done)  # type: ignore[arg-type]
             per_operation_us[what] = (time.process_time_ns() - began_ns) / 1e3 / operations
-    print("\n2. Writing an invocation and a completion, in a loop")
+    print("\n1. Writing an invocation and a completion, in a loop")
     print(
         f"   recorded {per_operation_us['recorded']:.2f} us, unrecorded {per_operation_us['unrecorded']:.2f} us of CPU"
     )
@@ -168,8 +157,8 @@ def conversion(address: Address) -> None:
     """Print how long a million slots take."""
     with tempfile.TemporaryDirectory(prefix="aftershock-benchmark-") as name:
         folder = Path(name) / "load"
-        endpoints = {"clients-r1": address}
-        spec = LoadSpec(seed=7, load=LoadPlan(), workloads=WORKLOADS, endpoints=endpoints, folder=folder)
+        clients = reference_clients("clients-r1", address=address)
+        spec = LoadSpec(seed=7, load=LoadPlan(), workloads=WORKLOADS, clients=clients, folder=folder)
         with start_load(spec):
             pass
         slots = np.zeros(1_000_000, dtype=SLOT)
@@ -184,20 +173,17 @@ def conversion(address: Address) -> None:
         took_s = time.monotonic() - began
         size = (Path(name) / "history" / "load-0.arrow").stat().st_size
     print(
-        f"\n4. Conversion of {len(slots):,} slots: {took_s:.2f} s, {size / len(slots):.1f} bytes an operation in Arrow"
+        f"\n3. Conversion of {len(slots):,} slots: {took_s:.2f} s, {size / len(slots):.1f} bytes an operation in Arrow"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--rate", type=float, default=2000, help="operations a second of the pairs")
     parser.add_argument("--duration", type=float, default=5, help="seconds of each run")
     arguments = parser.parse_args()
     cores, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"Python {sys.version.split()[0]}, {cores} cores, load average {busy:.1f} before the start")
     with tempfile.TemporaryDirectory(prefix="aftershock-benchmark-") as name, stub(Path(name)) as address:
-        cost(address, rate_per_s=arguments.rate, duration_s=arguments.duration, pairs=arguments.pairs)
         alone()
         most(address, duration_s=arguments.duration)
         conversion(address)

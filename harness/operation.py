@@ -8,7 +8,7 @@ Columns of the history, in this order (Arrow IPC stream; one row an operation, i
 | `worker` | int32 | the load generator's slot that ran it (stays when the process is renewed) |
 | `client` | string | client group (member name, such as `clients-r1`): pinned to one router |
 | `space` | string | key space, named after its workload: `cas-register`, `insert-only` |
-| `f` | string | `read`, `write`, `cas`, `insert`, `delete` |
+| `f` | string | `read`, `write`, `cas`, `insert`, `delete`; `request`: one without key and value, of any service |
 | `final` | bool | true for the final reads, after everything was healed |
 | `key` | string | |
 | `shard` | int32? | shard of the key; null for a system without shards |
@@ -33,9 +33,12 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-__all__ = ["HISTORY_SCHEMA_VERSION", "OPERATION_COLUMNS", "Outcome"]
+__all__ = ["HISTORY_SCHEMA_VERSION", "OPERATION_COLUMNS", "REQUEST", "Outcome"]
 
 HISTORY_SCHEMA_VERSION: Final = 1
+
+# The function of requests that have no value semantics: they are answered or not, and nothing else is judged of them.
+REQUEST: Final = "request"
 
 
 class Outcome(enum.StrEnum):

@@ -53,6 +53,11 @@ class CasRegister:
         """Keys that these settings make clients use all the time: what a fault may aim at."""
         return tuple(f"{CasRegister.key_prefix}{number}" for number in range(settings.keys))
 
+    @staticmethod
+    def functions(settings: Any) -> frozenset[str]:
+        """Those of the mix that have a share."""
+        return frozenset(f for f in ("read", "write", "cas") if getattr(settings, f) > 0)
+
     def next(self, rng: random.Random, values: Callable[[], int]) -> Request:
         key = rng.randrange(self._keys)
         draw = rng.random()

@@ -30,7 +30,7 @@ from .slots import (
     State,
     read_all,
 )
-from .spec import SPEC_FILE, LoadFile, read_spec
+from .spec import SPEC_FILE, LoadFile, Space, read_spec
 
 __all__ = ["ON_TIME_NS", "convert", "operations", "schema"]
 
@@ -149,12 +149,18 @@ def _keys(slots: Slots, spec: LoadFile, shard_of: Callable[[str], int | None]) -
         distinct, inverse = np.unique(slots["key"][mine], return_inverse=True)
         place[mine] = inverse + known
         known += len(distinct)
-        digits = pa.array(distinct).cast(pa.string())
-        names.append(pc.call_function("binary_join_element_wise", [pa.scalar(space.key_prefix), digits, pa.scalar("")]))
+        names.append(_key_names(space, distinct))
     table = pa.concat_arrays(names)
     shards = pa.array([shard_of(key) for key in table.to_pylist()], pa.int32())
     where = pa.array(place)
     return table.take(where), shards.take(where)
+
+
+def _key_names(space: Space, numbers: Slots) -> pa.Array:
+    if space.key_names is not None:
+        return pa.array(list(space.key_names), pa.string()).take(pa.array(numbers))
+    digits = pa.array(numbers).cast(pa.string())
+    return pc.call_function("binary_join_element_wise", [pa.scalar(space.key_prefix), digits, pa.scalar("")])
 
 
 def _account(folder: Path, spec: LoadFile) -> tuple[float | None, str | None]:

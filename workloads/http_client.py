@@ -1,188 +1,104 @@
-"""One keep-alive HTTP/1.1 connection of one client: a plain socket and httptools' parser.
-
-Bare `socket` calls: in the load process gevent has patched them, anywhere else they block. What can go wrong is a
-`ClientError` with one `Trouble`, and the troubles say the one thing that matters to a history: whether any byte of
-the request can have left. `outcomes` gives each its meaning.
-"""
+"""HTTP/1.1 over a kept-open connection, with httptools' parser: what the clients that speak HTTP share."""
 
 from __future__ import annotations
 
-import contextlib
-import enum
-import socket
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import httptools
 
 from ..harness.interfaces import Address
+from . import connection
+from .connection import ClientError, Tls, Trouble
 
 __all__ = ["ClientError", "Connection", "Response", "Trouble"]
 
 _LARGEST_BODY: Final = 64 * 2**20
-
-
-class Trouble(enum.Enum):
-    """Every way in which a request can end without an answer."""
-
-    CONNECT_REFUSED = "the router's port refused the connection"
-    CONNECT_TIMEOUT = "no connection came about in time"
-    CONNECT_FAILED = "the connection could not be made for another reason"
-    SEND_FAILED = "the connection failed before the first byte was sent"
-    SEND_CUT = "the connection failed after a part of the request was sent"
-    TIMEOUT = "the request was sent; no answer came in time"
-    RESET = "the request was sent; the connection ended before the answer was whole"
-    MALFORMED = "the request was sent; what came back is not HTTP/1.1"
-
-
-class ClientError(Exception):
-    """A request without an answer. `trouble` says why; the cause carries the operating system's error."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.value)
-        self.trouble = trouble
+_LARGEST_HEAD: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. `attempts` is the X-Attempts header, 1 without it."""
+    """An answer. `attempts` is the X-Attempts header, 1 without it; `size` counts a body that was not kept, too."""
 
     status: int
     body: bytes
     attempts: int = 1
+    size: int = field(default=0, compare=False)
 
 
-class Connection:
-    """A connection to one address, opened when needed. One request at a time; never changes its address."""
+class Connection(connection.Connection[Response]):
+    """A connection that carries HTTP. Bodies are read to their end; without `keep_bodies` they are not kept."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._socket: socket.socket | None = None
-        self._answer = _Answer()
+    def __init__(self, address: Address, *, tls: Tls | None = None, keep_bodies: bool = True) -> None:
+        self._http = _Answer(keep_bodies=keep_bodies)
+        super().__init__(address, self._http, tls=tls)
 
-    def connect(self, *, deadline_ns: int) -> None:
-        """Open the connection if it is not. Raises ClientError (one of the CONNECT troubles)."""
-        if self._socket is not None:
-            return
+    def head(self, data: bytes, *, deadline_ns: int) -> Response:
+        """`request` for a HEAD request, whose answer says how long a body would be, and has none."""
+        self._http.no_body = True
         try:
-            opened = socket.create_connection(self.address, timeout=_left_s(deadline_ns, Trouble.CONNECT_TIMEOUT))
-        except ConnectionRefusedError as error:
-            raise ClientError(Trouble.CONNECT_REFUSED) from error
-        except TimeoutError as error:
-            raise ClientError(Trouble.CONNECT_TIMEOUT) from error
-        except OSError as error:
-            raise ClientError(Trouble.CONNECT_FAILED) from error
-        self._socket = opened
-        self._answer.start_connection()
-        # A connection that the peer has already closed again may refuse the option; sending will tell.
-        with contextlib.suppress(OSError):
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def request(self, data: bytes, *, deadline_ns: int) -> Response:
-        """Send one request and wait for its answer until `deadline_ns` (CLOCK_MONOTONIC).
-
-        Raises ClientError; the connection is then closed, so that a late answer is never taken for another one's.
-        """
-        try:
-            self._drop_if_stale()
-            self.connect(deadline_ns=deadline_ns)
-            opened = self._socket
-            assert opened is not None
-            self._send(opened, data, deadline_ns)
-            response = self._receive(opened, deadline_ns)
-        except BaseException:
-            self.close()
-            raise
-        if not self._answer.keep_alive:
-            self.close()
-        return response
-
-    def close(self) -> None:
-        opened, self._socket = self._socket, None
-        if opened is not None:
-            opened.close()
-
-    def _drop_if_stale(self) -> None:
-        """Close a connection that the peer closed while it was idle, *before* anything is sent over it.
-
-        Otherwise every request that meets a healed link's closed connection would end unknown instead of never sent.
-        """
-        if self._socket is None:
-            return
-        try:
-            self._socket.settimeout(0.0)
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return  # alive and silent, as it should be
-        except OSError:
-            pass
-        # End of stream, an error, or bytes that nobody asked for: each makes the next answer untrustworthy.
-        self.close()
-
-    def _send(self, opened: socket.socket, data: bytes, deadline_ns: int) -> None:
-        sent = 0
-        while sent < len(data):
-            trouble = Trouble.SEND_CUT if sent else Trouble.SEND_FAILED
-            opened.settimeout(_left_s(deadline_ns, trouble))
-            try:
-                sent += opened.send(data[sent:] if sent else data)
-            except OSError as error:
-                raise ClientError(trouble) from error
-
-    def _receive(self, opened: socket.socket, deadline_ns: int) -> Response:
-        answer = self._answer
-        answer.start_message()
-        while not answer.complete:
-            opened.settimeout(_left_s(deadline_ns, Trouble.TIMEOUT))
-            try:
-                data = opened.recv(65536)
-            except TimeoutError as error:
-                raise ClientError(Trouble.TIMEOUT) from error
-            except OSError as error:
-                raise ClientError(Trouble.RESET) from error
-            if not data:
-                raise ClientError(Trouble.RESET)
-            answer.feed(data)
-        return answer.response()
-
-
-def _left_s(deadline_ns: int, trouble: Trouble) -> float:
-    left_ns = deadline_ns - time.monotonic_ns()
-    if left_ns <= 0:
-        raise ClientError(trouble)
-    return left_ns / 1e9
+            return self.request(data, deadline_ns=deadline_ns)
+        finally:
+            self._http.no_body = False
 
 
 class _Answer:
-    """httptools' callbacks: collects one answer after the other from one connection."""
+    """httptools' callbacks: collects one answer after the other from one connection. Keeps connection.Reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_bodies: bool) -> None:
+        self.no_body = False
+        self._keep_bodies = keep_bodies
         self.start_connection()
 
     def start_connection(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        self._waits_for_body = False
         self.start_message()
 
     def start_message(self) -> None:
+        if self._waits_for_body:
+            # The parser cannot be told that there is none: the next answer gets one of its own.
+            self._parser = httptools.HttpResponseParser(self)
+            self._waits_for_body = False
         self.complete = False
         self.keep_alive = False
         self._messages = 0
         self._attempts = 1
         self._status = 0
         self._size = 0
+        self._head_size = 0
         self._body: list[bytes] = []
+        self._start_head()
+
+    def _start_head(self) -> None:
+        self._head_complete = False
+        self._length_is_told = False
 
     def feed(self, data: bytes) -> None:
+        if not data:
+            # Without a length, the end of the connection is the end of the body (RFC 9112, 6.3).
+            self.complete = self._head_complete and not self._length_is_told
+            return
+        wrong = False
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
-            raise ClientError(Trouble.MALFORMED) from error
-        if self._messages > 1 or self._size > _LARGEST_BODY:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError):
+            wrong = True
+        if not self._head_complete:
+            self._head_size += len(data)
+        if self._waits_for_body:
+            # Some servers send a body where there can be none. The answer is there all the same; what follows it on
+            # this connection cannot be trusted.
+            self.keep_alive = self.keep_alive and not (wrong or self._size or self._messages > 1)
+        elif wrong or self._messages > 1 or self._is_too_large():
             raise ClientError(Trouble.MALFORMED)
 
     def response(self) -> Response:
-        return Response(self._status, b"".join(self._body), self._attempts)
+        return Response(self._status, b"".join(self._body), self._attempts, self._size)
+
+    def _is_too_large(self) -> bool:
+        return self._head_size > _LARGEST_HEAD or (self._keep_bodies and self._size > _LARGEST_BODY)
 
     # The names below are httptools' own.
 
@@ -190,14 +106,32 @@ class _Answer:
         self._messages += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"x-attempts" and value.isdigit() and len(value) < 10:
+        lower = name.lower()
+        if lower == b"content-length" or (lower == b"transfer-encoding" and b"chunked" in value.lower()):
+            self._length_is_told = True
+        elif lower == b"x-attempts" and value.isdigit() and len(value) < 10:
             self._attempts = int(value)
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            return  # an interim answer; the real one is still to come
+        self._head_complete = True
+        self._status = status
+        if self.no_body or status in (204, 304):
+            self.complete = self._waits_for_body = True
+            self.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
-        self._body.append(body)
+        if self._keep_bodies:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
-        self.complete = True
-        self._status = self._parser.get_status_code()
-        self.keep_alive = self._parser.should_keep_alive()
+        if not self._head_complete:
+            self._messages -= 1
+            self._start_head()
+            return
+        if not self.complete:
+            self.complete = True
+            self.keep_alive = self._parser.should_keep_alive()

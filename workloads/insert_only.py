@@ -44,6 +44,11 @@ class InsertOnly:
         """None: no key is used for long."""
         return ()
 
+    @staticmethod
+    def functions(settings: Any) -> frozenset[str]:
+        """Inserts always, and reads if they have a share."""
+        return frozenset({"insert", "read"} if settings.read > 0 else {"insert"})
+
     def next(self, rng: random.Random, values: Callable[[], int]) -> Request:
         # Both are drawn every time, so that what is answered cannot shift the stream.
         draw, place = rng.random(), rng.random()

@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..harness.errors import SetupError, UsageError
-from ..harness.interfaces import Address
+from ..harness.interfaces import ClientSpec
 from ..harness.scenario import LoadPlan, WorkloadPlan
 from .arrivals import due_ns
 from .final_reads import BATCH_KEYS, FinalReads, read_everything
 from .page import Counter, Page, Phase
 from .requests import KeyedWorkload
-from .spec import BUILT_IN, SPEC_FILE, Group, LoadFile, make_space
+from .spec import BUILT_IN, SPEC_FILE, Group, LoadFile, client_class, make_space
 
-__all__ = ["FinalReads", "LoadHandle", "LoadProgress", "LoadSpec", "start_load"]
+__all__ = ["FinalReads", "LoadHandle", "LoadProgress", "LoadSpec", "specification", "start_load"]
 
 _START_DEADLINE_S = 90.0
 _STOP_DEADLINE_S = 3.0
@@ -39,7 +39,7 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec:
-    """What to drive against whom. `folder` (made if missing, private to this load) gets the slots.
+    """What to drive against whom, with which clients. `folder` (made if missing, private to this load) gets the slots.
 
     `classes` gives workload classes by name, for plugins; the built-in ones need not be in it. A file of slots holds
     `slots_per_file` operations (6 MB as it is); the next one is always made ahead. `environment` is added to the load
@@ -49,7 +49,7 @@ class LoadSpec:
     seed: int
     load: LoadPlan
     workloads: tuple[WorkloadPlan, ...]
-    endpoints: Mapping[str, Address]
+    clients: ClientSpec
     folder: Path
     classes: Mapping[str, type[KeyedWorkload]] = field(default_factory=dict)
     slots_per_file: int = 65_536
@@ -77,9 +77,9 @@ def start_load(spec: LoadSpec) -> Iterator[LoadHandle]:
     """Start the load processes; yields when all are connected and wait to begin.
 
     Raises SetupError when one does not come up (the message ends with what it printed), UsageError for a workload
-    that nobody provides.
+    that nobody provides, or that asks for what the system's client cannot do.
     """
-    written = _specification(spec)
+    written = specification(spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / SPEC_FILE
     if path.exists():
@@ -285,9 +285,12 @@ def _wait_until_ready(children: list[_Child]) -> None:
             time.sleep(_POLL_S)
 
 
-def _specification(spec: LoadSpec) -> LoadFile:
-    if not spec.endpoints:
-        raise UsageError("a load needs at least one client group; the system has no endpoints")
+def specification(spec: LoadSpec) -> LoadFile:
+    """What load processes are told, with every name resolved. Raises UsageError for what does not fit together."""
+    clients = spec.clients
+    if not clients.groups:
+        raise UsageError("a load needs at least one client group; the system has none")
+    can = client_class(clients.client).functions
     spaces = []
     for plan in spec.workloads:
         workload = spec.classes.get(plan.name) or BUILT_IN.get(plan.name)
@@ -295,6 +298,14 @@ def _specification(spec: LoadSpec) -> LoadFile:
             known = sorted({*spec.classes, *BUILT_IN})
             raise UsageError(f"unknown workload {plan.name!r}; known: {', '.join(known)}")
         spaces.append(make_space(plan.name, plan.share, plan.settings, workload))
+        if not hasattr(workload, "functions"):
+            raise UsageError(f"workload {plan.name!r}: lacks functions(settings), which says what it asks of a client")
+        missing = sorted(workload.functions(workload.settings.model_validate(plan.settings)) - can)
+        if missing:
+            raise UsageError(
+                f"workload {plan.name!r} asks for {', '.join(missing)}, which the system's client {clients.client} "
+                f"cannot do (it can do {', '.join(sorted(can))}); choose another workload for this system"
+            )
     load = spec.load
     draft = LoadFile(
         seed=spec.seed,
@@ -306,15 +317,30 @@ def _specification(spec: LoadSpec) -> LoadFile:
         processes=load.processes,
         record=load.record,
         slots_per_file=spec.slots_per_file,
-        final_workers=len(spec.endpoints) * BATCH_KEYS,
-        groups=tuple(
-            Group(name=name, host=address.host, port=address.port) for name, address in spec.endpoints.items()
-        ),
+        final_workers=len(clients.groups) * BATCH_KEYS,
+        client=clients.client,
+        client_settings=dict(clients.settings),
+        groups=tuple(Group(name=name, addresses=dict(addresses)) for name, addresses in clients.groups.items()),
         spaces=tuple(spaces),
     )
+    _try_clients(draft)
     lanes = draft.lanes()
     per_process = len(draft.groups) * (draft.planned // len(lanes) + 1)
     return draft.model_copy(update={"slots_per_file": min(spec.slots_per_file, per_process)})
+
+
+def _try_clients(spec: LoadFile) -> None:
+    """Make one client of each group, which opens nothing: what is wrong with its settings is found here and now."""
+    for number, group in enumerate(spec.groups):
+        try:
+            spec.make_client(number)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"the system's client {spec.client} cannot be made for group {group.name!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _any_due(second: int, rate_per_s: float) -> bool:

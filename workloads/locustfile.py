@@ -36,11 +36,12 @@ class _Client(User):
     lane: ClassVar[Lane]
 
     def on_start(self) -> None:
-        idle = self.fleet.idle[self.lane.number]
+        number = self.fleet.next_worker(self.lane)
         self._arrival_ns = 0
         self._called = Event()
-        self._worker = Worker(self.fleet.shared, self.lane, self.fleet.next_worker(self.lane))
-        if len(idle) < _WARM_CONNECTIONS:
+        self._worker = Worker(self.fleet.shared, self.lane, number)
+        # By number, not by how many are idle: none is while all of them connect.
+        if number - self.lane.first_worker < _WARM_CONNECTIONS:
             self._worker.warm_up()
 
     def call(self, intended_ns: int) -> None:

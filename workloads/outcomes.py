@@ -1,4 +1,4 @@
-"""What every end of a request means. The one table (DESIGN section 4, operations): nobody else classifies.
+"""What every end of a request means. The one table (DESIGN section 4, operations): clients pick a code, nothing else.
 
 `fail` is claimed only where the operation certainly did not happen: nothing left this process, or the service itself
 says so. Everything else that is not an answer is `unknown`. A read that got no answer is unknown too; nothing follows
@@ -7,12 +7,10 @@ from it, but nothing is lost by saying so.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from ..harness.operation import Outcome
-from .http_client import Response, Trouble
+from .connection import Trouble
 
 __all__ = [
     "DEFECTS",
@@ -22,9 +20,7 @@ __all__ = [
     "RESULTS",
     "UNANSWERED",
     "Completion",
-    "of_answer",
-    "of_entry",
-    "of_multi_get",
+    "ended",
     "of_trouble",
 ]
 
@@ -48,6 +44,17 @@ ERRORS: Final[dict[str, tuple[Outcome, str]]] = {
     "server-error": (Outcome.UNKNOWN, "another 5xx, or a 503 that does not say refused: it promises nothing"),
     "unexpected-status": (Outcome.UNKNOWN, "a status that the API does not have for this request: somebody has a bug"),
     "interrupted": (Outcome.UNKNOWN, "the load process ended before an answer or the timeout"),
+    "not-primary": (Outcome.FAIL, "the node says that it is not the primary, and that it did nothing"),
+    "not-replicated": (Outcome.UNKNOWN, "it was done, but too few replicas confirmed it in time"),
+    "protocol-error": (Outcome.UNKNOWN, "an error was answered that says nothing certain about the operation"),
+    "http-1xx": (Outcome.UNKNOWN, "a status below 200 came, which is not one that the scenario expects"),
+    "http-2xx": (Outcome.UNKNOWN, "a 2xx status came which is not one that the scenario expects"),
+    "http-3xx": (Outcome.UNKNOWN, "a 3xx status came which is not one that the scenario expects"),
+    "http-4xx": (Outcome.UNKNOWN, "a 4xx status came which is not one that the scenario expects"),
+    "http-5xx": (Outcome.UNKNOWN, "a 5xx status came: the service failed or shed the request"),
+    "no-primary": (Outcome.FAIL, "nobody named a primary that could be asked, so the operation was never sent"),
+    "no-lock": (Outcome.FAIL, "the lock was not to be had, so nothing was written"),
+    "fenced": (Outcome.FAIL, "the lock was no longer held, so the service wrote nothing"),
 }
 ERROR_CODES: Final = tuple(ERRORS)
 NOT_SENT: Final = ERROR_CODES.index("not-sent")
@@ -68,10 +75,11 @@ _TROUBLES: Final[dict[Trouble, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """How an operation ended. `seen` is the value read, or the one that stood there instead of the expected one."""
+class Completion(NamedTuple):
+    """How an operation ended. `seen` is the value read, or the one that stood there instead of the expected one; of
+    a request without value semantics, the status that came."""
 
+    # A named tuple for its speed, as in `requests`.
     outcome: Outcome
     result: str = ""
     error: str = ""
@@ -82,89 +90,9 @@ class Completion:
 
 def of_trouble(trouble: Trouble) -> Completion:
     """The end of a request that got no answer."""
-    return _ended(_TROUBLES[trouble])
+    return ended(_TROUBLES[trouble])
 
 
-def of_answer(f: str, response: Response) -> Completion:
-    """The end of a request for `f` that was answered."""
-    attempts = response.attempts
-    status = response.status
-    if status not in _ANSWERS[f]:
-        return _ended(_error_of(response), attempts=attempts)
-    body = _json(response.body)
-    if body is None or not _is_int64(body.get("version")):
-        # An absent key's 404 carries a version; one without comes from something else that has no such path.
-        return _ended("unexpected-status" if status == 404 else "malformed", attempts=attempts)
-    version = body["version"]
-    result = _ANSWERS[f][status]
-    if result == "found" or (result == "mismatch" and body.get("found") is True):
-        if not _is_int64(body.get("value")):
-            return _ended("malformed", attempts=attempts)
-        return Completion(Outcome.OK, result, seen=body["value"], version=version, attempts=attempts)
-    if result == "mismatch" and body.get("found") is not False:
-        return _ended("malformed", attempts=attempts)
-    return Completion(Outcome.OK, result, version=version, attempts=attempts)
-
-
-def of_multi_get(response: Response) -> tuple[dict[str, Any], dict[str, Any]] | Completion:
-    """(entries, failed) of a multi-get, to be given to `of_entry` key by key; or the end that all its keys share."""
-    if response.status != 200:
-        return _ended(_error_of(response), attempts=response.attempts)
-    body = _json(response.body)
-    if body is None or not isinstance(body.get("entries"), dict) or not isinstance(body.get("failed"), dict):
-        return _ended("malformed", attempts=response.attempts)
-    return body["entries"], body["failed"]
-
-
-def of_entry(entries: dict[str, Any], failed: dict[str, Any], key: str, *, attempts: int) -> Completion:
-    """The end of the read of one key of a multi-get."""
-    entry = entries.get(key)
-    if isinstance(entry, dict) and _is_int64(entry.get("version")):
-        if entry.get("found") is True and _is_int64(entry.get("value")):
-            return Completion(Outcome.OK, "found", seen=entry["value"], version=entry["version"], attempts=attempts)
-        if entry.get("found") is False:
-            return Completion(Outcome.OK, "not-found", version=entry["version"], attempts=attempts)
-    if failed.get(key) == "refused":
-        return _ended("refused", attempts=attempts)
-    return _ended("gave-up" if failed.get(key) == "unknown" else "malformed", attempts=attempts)
-
-
-_ANSWERS: Final[dict[str, dict[int, str]]] = {
-    "read": {200: "found", 404: "not-found"},
-    "write": {200: "done"},
-    "insert": {201: "done", 409: "mismatch"},
-    "cas": {200: "done", 409: "mismatch"},
-    "delete": {200: "done"},
-}
-
-
-def _error_of(response: Response) -> str:
-    """The code of a status that is no answer. Certainty is only believed when the body says it in so many words."""
-    status = response.status
-    if status == 503:
-        body = _json(response.body)
-        return "refused" if body is not None and body.get("error") == "refused" else "server-error"
-    if status == 504:
-        return "gave-up"
-    if 500 <= status < 600:
-        return "server-error"
-    if status == 400:
-        body = _json(response.body)
-        return "bad-request" if body is not None and body.get("error") == "bad-request" else "unexpected-status"
-    return "unexpected-status"
-
-
-def _ended(code: str, *, attempts: int = 1) -> Completion:
-    return Completion(ERRORS[code][0], error=code, attempts=attempts)
-
-
-def _json(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _is_int64(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+def ended(code: str, *, attempts: int = 1, seen: int | None = None) -> Completion:
+    """The end that a code of the table stands for."""
+    return Completion(ERRORS[code][0], error=code, seen=seen, attempts=attempts)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..harness.errors import InternalError
-from ..harness.operation import Outcome
+from ..harness.operation import REQUEST, Outcome
 from .outcomes import ERROR_CODES, RESULTS
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "read_file",
 ]
 
-FUNCTIONS: Final = ("read", "write", "cas", "insert", "delete")
+FUNCTIONS: Final = ("read", "write", "cas", "insert", "delete", REQUEST)  # append only
 OUTCOMES: Final = (Outcome.OK, Outcome.FAIL, Outcome.UNKNOWN)
 
 

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..harness.errors import InternalError, UsageError
+from ..harness.errors import UsageError
 from ..harness.interfaces import Address
 from .arrivals import Lane, lanes, planned_count
 from .cas_register import CasRegister
+from .client import Client, ClientSetup
+from .http_requests import HttpRequests
 from .insert_only import InsertOnly
 from .requests import KeyedWorkload
 
-__all__ = ["BUILT_IN", "SPEC_FILE", "Group", "LoadFile", "Space", "load_class", "make_space", "read_spec"]
+__all__ = [
+    "BUILT_IN",
+    "SPEC_FILE",
+    "Group",
+    "LoadFile",
+    "Space",
+    "client_class",
+    "make_space",
+    "read_spec",
+    "workload_class",
+]
 
 SPEC_FILE: Final = "load-spec.json"
 
 BUILT_IN: Final[Mapping[str, type[KeyedWorkload]]] = {
     CasRegister.name: CasRegister,
     InsertOnly.name: InsertOnly,
+    HttpRequests.name: HttpRequests,
 }
 
 
@@ -31,25 +45,22 @@ class _Model(BaseModel):
 
 
 class Group(_Model):
-    """A client group and its router's address."""
+    """A client group and the addresses that it may use, by name."""
 
     name: str
-    host: str
-    port: int
-
-    @property
-    def address(self) -> Address:
-        return Address(self.host, self.port)
+    addresses: dict[str, Address]
 
 
 class Space(_Model):
-    """A key space: its workload's class as `module:name`, and the share of arrivals it gets."""
+    """A key space: its workload's class as `module:name`, and the share of arrivals it gets. With `key_names`, key
+    number i is the i-th of them, and the prefix plus the number otherwise."""
 
     name: str
     key_prefix: str
     share: float
     workload: str
     settings: dict[str, Any]
+    key_names: tuple[str, ...] | None = None
 
 
 class LoadFile(_Model):
@@ -67,6 +78,8 @@ class LoadFile(_Model):
     record: bool
     slots_per_file: int
     final_workers: int = Field(ge=0, description="workers of the final reads, numbered after all others")
+    client: str = Field(description="class of the system's clients, module:name")
+    client_settings: dict[str, Any] = Field(default_factory=dict)
     groups: tuple[Group, ...]
     spaces: tuple[Space, ...]
 
@@ -77,10 +90,10 @@ class LoadFile(_Model):
     def planned(self) -> int:
         return planned_count(rate_per_s=self.rate_per_s, duration_s=self.duration_s)
 
-    @property
-    def deadline_ms(self) -> int:
-        """What the service is told: a tenth less than the client waits, so that its own answer still arrives."""
-        return max(1, int(self.timeout_s * 900))
+    def make_client(self, group: int) -> Client:
+        """A client of that group. Raises UsageError when its class cannot be imported."""
+        setup = ClientSetup(addresses=self.groups[group].addresses, settings=self.client_settings)
+        return client_class(self.client)(setup)
 
 
 def read_spec(folder: Path) -> LoadFile:
@@ -92,21 +105,40 @@ def make_space(plan_name: str, share: float, settings: Mapping[str, Any], worklo
     """A space for a workload class, its settings validated. Raises UsageError when the class cannot be imported."""
     validated = workload.settings.model_validate(dict(settings))
     path = f"{workload.__module__}:{workload.__qualname__}"
-    if load_class(path) is not workload:
+    if workload_class(path) is not workload:
         raise UsageError(f"workload {plan_name!r}: {path} does not lead back to the class; define it in a module")
+    names = getattr(workload, "key_names", None)
     return Space(
         name=plan_name,
         key_prefix=workload.key_prefix,
         share=share,
         workload=path,
         settings=validated.model_dump(mode="json"),
+        key_names=tuple(names(validated)) if names is not None else None,
     )
 
 
-def load_class(path: str) -> type[KeyedWorkload]:
-    """The workload class at `module:name`."""
+def workload_class(path: str) -> type[KeyedWorkload]:
+    """The workload class at `module:name`. Raises UsageError when there is none."""
+    found: type[KeyedWorkload] = _imported(path, "workload")
+    return found
+
+
+def client_class(path: str) -> type[Client]:
+    """The client class at `module:name`. Raises UsageError when there is none."""
+    found: type[Client] = _imported(path, "client")
+    if not isinstance(getattr(found, "functions", None), frozenset):
+        raise UsageError(f"client {path}: lacks `functions`, the frozenset of what it can carry out")
+    return found
+
+
+@cache
+def _imported(path: str, what: str) -> Any:
     module, _, name = path.partition(":")
-    found = getattr(importlib.import_module(module), name, None)
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{what} {path}: cannot be imported: {error}") from error
     if not isinstance(found, type):
-        raise InternalError(f"{path}: expected a workload class, found {found!r}")
+        raise UsageError(f"{what} {path}: expected module:Class, found {found!r} there")
     return found

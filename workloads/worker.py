@@ -11,17 +11,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 from ..harness.operation import Outcome
-from . import outcomes
 from .arrivals import Lane
-from .http_client import ClientError, Connection, Response
-from .outcomes import Completion
+from .client import Client
+from .outcomes import DEFECTS, Completion
 from .page import Counter, Page
 from .recorder import NullRecorder, Recorder
-from .requests import KeyedWorkload, Request, encode
-from .spec import LoadFile, load_class
+from .requests import KeyedWorkload, Request
+from .spec import LoadFile, workload_class
 from .values import Identity
 
 __all__ = ["Done", "Shared", "Stream", "Worker", "make_workloads"]
@@ -40,10 +39,6 @@ class Done:
     completion: Completion
 
 
-class _Connection(Protocol):
-    def request(self, data: bytes, *, deadline_ns: int) -> Response: ...
-
-
 @dataclass(slots=True, kw_only=True)
 class Shared:
     """What all workers of one load process share."""
@@ -59,7 +54,7 @@ def make_workloads(spec: LoadFile) -> list[KeyedWorkload]:
     """One instance of each workload, made from the specification's settings."""
     made = []
     for space in spec.spaces:
-        kind = load_class(space.workload)
+        kind = workload_class(space.workload)
         made.append(kind(kind.settings.model_validate(space.settings)))
     return made
 
@@ -84,49 +79,36 @@ class Stream:
 
 
 class Worker:
-    """A sequential client of one group. Keeps its router for life."""
+    """A sequential client of one group. Keeps its connections for life."""
 
-    def __init__(self, shared: Shared, lane: Lane, worker: int, *, connection: _Connection | None = None) -> None:
+    def __init__(self, shared: Shared, lane: Lane, worker: int, *, client: Client | None = None) -> None:
         self._shared = shared
         self._lane = lane
         self._stream = Stream(shared.spec, shared.workloads, worker=worker, workers=shared.workers)
-        self._connection = connection or Connection(shared.spec.groups[lane.group].address)
+        self._client = client or shared.spec.make_client(lane.group)
         self._timeout_ns = round(shared.spec.timeout_s * 1e9)
 
     def warm_up(self) -> None:
         """Open the connection ahead of the first operation; when that fails, the operation will tell."""
-        if isinstance(self._connection, Connection):
-            try:
-                self._connection.connect(deadline_ns=time.monotonic_ns() + self._timeout_ns)
-            except ClientError:
-                return
+        self._client.connect(deadline_ns=time.monotonic_ns() + self._timeout_ns)
 
     def operate(self, intended_ns: int) -> Done:
         """Carry out one arrival. Raises NoSlotError, in which case nothing was sent."""
         shared, identity = self._shared, self._stream.identity
         space, request = self._stream.next()
         names = shared.spec.spaces[space]
-        data = encode(
-            request,
-            key=f"{names.key_prefix}{request.key}",
-            request_id=f"{shared.spec.token}-{identity.process}:{identity.sequence}",
-            deadline_ms=shared.spec.deadline_ms,
-        )
+        key = f"{names.key_prefix}{request.key}"
+        request_id = f"{shared.spec.token}-{identity.process}:{identity.sequence}"
         slot, start_ns = shared.recorder.invoke(request, **self._where(space, intended_ns))
         shared.page.add(Counter.SENT)
-        response: Response | None = None
-        try:
-            response = self._connection.request(data, deadline_ns=start_ns + self._timeout_ns)
-        except ClientError as error:
-            end_ns = time.monotonic_ns()
-            completion = outcomes.of_trouble(error.trouble)
-        else:
-            end_ns = time.monotonic_ns()
-            completion = outcomes.of_answer(request.f, response)
+        completion, answered_ns, bytes_read, note = self._client.execute(
+            request, key=key, request_id=request_id, deadline_ns=start_ns + self._timeout_ns
+        )
+        end_ns = time.monotonic_ns() if answered_ns is None else answered_ns
         shared.recorder.complete(slot, end_ns, completion)  # type: ignore[arg-type]  # each recorder takes its own slot
         self._count(end_ns, completion)
-        if completion.error in outcomes.DEFECTS:
-            self._report_defect(request, names.name, response)
+        if completion.error in DEFECTS:
+            self._report_defect(f"{request.f} of a key of {names.name}: {note}")
         if completion.outcome is Outcome.UNKNOWN:
             identity.renew()
         elif completion.outcome is Outcome.OK:
@@ -138,7 +120,7 @@ class Worker:
             intended_ns=intended_ns,
             start_ns=start_ns,
             end_ns=end_ns,
-            bytes_read=len(response.body) if response is not None else 0,
+            bytes_read=bytes_read,
             completion=completion,
         )
 
@@ -179,9 +161,8 @@ class Worker:
         else:
             page.add(Counter.UNKNOWN)
 
-    def _report_defect(self, request: Request, space: str, response: Response | None) -> None:
+    def _report_defect(self, text: str) -> None:
         page = self._shared.page
         page.add(Counter.DEFECTS)
-        if page[Counter.DEFECTS] == 1 and response is not None:
-            body = response.body[:300].decode("utf-8", "replace")
-            page.say(f"{request.f} of a key of {space} was answered with status {response.status}: {body}")
+        if page[Counter.DEFECTS] == 1:
+            page.say(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from aftershock.harness.interfaces import Address
+from aftershock.harness.interfaces import Address, ClientSpec
 from aftershock.harness.scenario import LoadPlan, WorkloadPlan
 from aftershock.workloads.convert import convert
 from aftershock.workloads.launcher import LoadHandle, LoadSpec, start_load
@@ -68,13 +68,22 @@ def serving(folder: Path, *options: str) -> Iterator[Service]:
         process.stdin.close()
 
 
+def reference_clients(routers: dict[str, Address]) -> ClientSpec:
+    """Clients of the reference cluster's API, each group at its router."""
+    return ClientSpec(
+        client="aftershock.workloads.clients.reference:ReferenceClient",
+        groups={group: {"router": address} for group, address in routers.items()},
+    )
+
+
 @contextlib.contextmanager
-def loading(folder: Path, endpoints: dict[str, Address], *, begin: bool = True, **options: Any) -> Iterator[LoadHandle]:
+def loading(
+    folder: Path, endpoints: dict[str, Address] | ClientSpec, *, begin: bool = True, **options: Any
+) -> Iterator[LoadHandle]:
     """A load in `folder`, begun unless said otherwise. Options are LoadPlan's, or LoadSpec's seed, workloads, …"""
     own = {name: options.pop(name) for name in ("seed", "workloads", "slots_per_file") if name in options}
-    spec = LoadSpec(
-        **{"seed": 7, "workloads": BOTH, **own}, load=LoadPlan(**options), endpoints=endpoints, folder=folder
-    )
+    clients = endpoints if isinstance(endpoints, ClientSpec) else reference_clients(endpoints)
+    spec = LoadSpec(**{"seed": 7, "workloads": BOTH, **own}, load=LoadPlan(**options), clients=clients, folder=folder)
     with start_load(spec) as load:
         if begin:
             load.begin(time.monotonic_ns() + 50_000_000)

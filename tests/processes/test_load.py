@@ -243,7 +243,7 @@ def test_a_service_that_finds_our_requests_malformed_is_reported_loudly(tmp_path
 def test_a_workload_that_nobody_provides_is_named(service: Service, tmp_path: Path) -> None:
     plan = WorkloadPlan(name="no-such", share=1)
     with (
-        pytest.raises(UsageError, match="unknown workload 'no-such'; known: cas-register, insert-only"),
+        pytest.raises(UsageError, match="unknown workload 'no-such'; known: cas-register, http-requests, insert-only"),
         loading(tmp_path / "load", {"clients-r1": service.address}, workloads=(plan,)),
     ):
         pass
@@ -325,9 +325,10 @@ from pathlib import Path
 from aftershock.harness.interfaces import Address
 from aftershock.harness.scenario import LoadPlan
 from aftershock.workloads.launcher import LoadSpec, start_load
-from tests.processes.load_support import BOTH
+from tests.processes.load_support import BOTH, reference_clients
 spec = LoadSpec(seed=1, load=LoadPlan(rate_per_s=100, duration_s=60), workloads=BOTH,
-                endpoints={"clients-r1": Address("127.0.0.1", int(sys.argv[1]))}, folder=Path(sys.argv[2]))
+                clients=reference_clients({"clients-r1": Address("127.0.0.1", int(sys.argv[1]))}),
+                folder=Path(sys.argv[2]))
 with start_load(spec) as load:
     if sys.argv[3] == "begin":
         load.begin(time.monotonic_ns())

@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import struct
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from aftershock.harness.interfaces import Address
 from aftershock.workloads.http_client import ClientError, Connection, Response, Trouble
 
+from .peers import Peer, listening, replies, reset, soon
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Attempts: 3\r\n\r\n{}"
 REQUEST = b"GET /v1/keys/h-1 HTTP/1.1\r\nHost: sut\r\n\r\n"
 
 
-class Peer:
-    """A listener whose accepted connections are handed to the test."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(5)
-        self.address = Address(*self.listener.getsockname())
-        self.threads: list[threading.Thread] = []
-
-    def serve(self, *answers: Callable[[socket.socket], None]) -> None:
-        """Accept one connection per function and let each have it."""
-
-        def run() -> None:
-            for answer in answers:
-                accepted, _ = self.listener.accept()
-                with accepted:
-                    accepted.settimeout(5)
-                    answer(accepted)
-
-        self.threads.append(threading.Thread(target=run))
-        self.threads[-1].start()
-
-
 @pytest.fixture
 def peer() -> Iterator[Peer]:
-    made = Peer()
-    yield made
-    for thread in made.threads:
-        thread.join(5)
-        assert not thread.is_alive()
-    made.listener.close()
-
-
-def soon(seconds: float = 5) -> int:
-    return time.monotonic_ns() + round(seconds * 1e9)
-
-
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def replies(data: bytes, times: int = 1) -> Callable[[socket.socket], None]:
-    def answer(connection: socket.socket) -> None:
-        for _ in range(times):
-            connection.recv(65536)
-            connection.sendall(data)
-
-    return answer
+    with listening() as made:
+        yield made
 
 
 def trouble_of(connection: Connection, *, seconds: float = 5) -> Trouble:
@@ -264,3 +221,116 @@ def test_whatever_interrupts_a_request_closes_its_connection(peer: Peer) -> None
         connection.request(REQUEST, deadline_ns=soon())
 
     assert connection._socket is None
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[INTERIM + OK], [INTERIM, OK], [INTERIM[:30], INTERIM[30:] + OK[:5], OK[5:]]])
+def test_interim_answers_are_not_the_answer(peer: Peer, pieces: list[bytes]) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for piece in pieces:
+            connection.sendall(piece)
+        replies(OK)(connection)
+
+    peer.serve(answer)
+    connection = Connection(peer.address)
+    for _ in range(2):
+        assert connection.request(REQUEST, deadline_ns=soon()) == Response(200, b"{}", 3)
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_without_a_length_the_body_ends_with_the_connection(peer: Peer, version: bytes) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/" + version + b" 200 OK\r\nX-Attempts: 2\r\n\r\nsome")
+        connection.sendall(b" text")
+
+    peer.serve(answer, replies(OK))
+    connection = Connection(peer.address)
+    assert connection.request(REQUEST, deadline_ns=soon()) == Response(200, b"some text", 2)
+    assert connection.request(REQUEST, deadline_ns=soon()).body == b"{}", "on another connection"
+    connection.close()
+
+
+def test_a_reset_is_not_the_end_of_such_a_body(peer: Peer) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsome")
+        reset(connection)
+
+    peer.serve(answer)
+    assert trouble_of(Connection(peer.address)) is Trouble.RESET
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_an_answer_that_tells_its_length_and_ends_early_is_a_reset(peer: Peer, head: bytes) -> None:
+    peer.serve(replies(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n5\r\n12"))
+
+    assert trouble_of(Connection(peer.address)) is Trouble.RESET
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_statuses_without_a_body_are_not_waited_for(peer: Peer, status: bytes) -> None:
+    """A 304 may tell the length of what it does not send (RFC 9110, 8.6)."""
+    peer.serve(replies(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n", times=2))
+    connection = Connection(peer.address)
+    for _ in range(2):
+        assert connection.request(REQUEST, deadline_ns=soon()).body == b""
+    connection.close()
+
+
+def test_the_answer_to_head_has_no_body(peer: Peer) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        replies(OK)(connection)
+
+    peer.serve(answer)
+    connection = Connection(peer.address)
+    assert connection.head(b"HEAD / HTTP/1.1\r\nHost: sut\r\n\r\n", deadline_ns=soon()) == Response(200, b"")
+    assert connection.request(REQUEST, deadline_ns=soon()).body == b"{}", "the next answer has one again"
+    connection.close()
+
+
+def test_after_a_body_where_there_can_be_none_the_connection_is_not_used_again(peer: Peer) -> None:
+    peer.serve(replies(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n12345"), replies(OK))
+    connection = Connection(peer.address)
+
+    assert connection.request(REQUEST, deadline_ns=soon()).status == 204
+    assert connection.request(REQUEST, deadline_ns=soon()) == Response(200, b"{}", 3)
+    connection.close()
+
+
+def test_a_body_that_nobody_needs_is_read_and_not_kept(peer: Peer) -> None:
+    body = b"x" * 200_000
+    peer.serve(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + body, times=2))
+    connection = Connection(peer.address, keep_bodies=False)
+    for _ in range(2):
+        response = connection.request(REQUEST, deadline_ns=soon())
+        assert (response.body, response.size) == (b"", 200_000)
+    connection.close()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_endless_answer_ends_at_the_deadline(peer: Peer, times: int) -> None:
+    done = threading.Event()
+
+    def endless(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not done.is_set():
+                connection.sendall(b"x" * 1000 * times)
+
+    peer.serve(endless)
+    assert trouble_of(Connection(peer.address, keep_bodies=False), seconds=0.1) is Trouble.TIMEOUT
+    done.set()
+
+
+def test_switching_protocols_is_no_answer(peer: Peer) -> None:
+    peer.serve(replies(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"))
+
+    assert trouble_of(Connection(peer.address)) is Trouble.MALFORMED

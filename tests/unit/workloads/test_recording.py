@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from aftershock.harness.errors import InternalError, RunFolderError
+from aftershock.harness.interfaces import Address
 from aftershock.harness.operation import OPERATION_COLUMNS, Outcome
 from aftershock.workloads import recorder as recorder_module
 from aftershock.workloads.cas_register import CasRegister
@@ -33,6 +34,8 @@ from aftershock.workloads.slots import (
 )
 from aftershock.workloads.spec import SPEC_FILE, Group, LoadFile, make_space
 
+REFERENCE = "aftershock.workloads.clients.reference:ReferenceClient"
+
 
 def specification(**changes: Any) -> LoadFile:
     spec = LoadFile(
@@ -46,7 +49,8 @@ def specification(**changes: Any) -> LoadFile:
         record=True,
         slots_per_file=10,
         final_workers=100,
-        groups=(Group(name="clients-r1", host="127.0.0.1", port=1), Group(name="clients-r2", host="127.0.0.1", port=2)),
+        client=REFERENCE,
+        groups=tuple(Group(name=f"clients-r{n}", addresses={"router": Address("127.0.0.1", n)}) for n in (1, 2)),
         spaces=(make_space("cas-register", 0.5, {}, CasRegister), make_space("insert-only", 0.5, {}, InsertOnly)),
     )
     return spec.model_copy(update=changes)

@@ -27,6 +27,7 @@ def specification(*, seed: int = 7, cas: dict[str, Any] | None = None) -> LoadFi
         record=True,
         slots_per_file=10,
         final_workers=0,
+        client="aftershock.workloads.clients.reference:ReferenceClient",
         groups=(),
         spaces=(
             make_space("cas-register", 0.5, cas or {}, CasRegister),

@@ -1,0 +1,1 @@
+"""Clients: one protocol each, by the contract in `workloads.client`."""
