@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from ..harness.interfaces import Evidence, Flow, Link, MemberState, ProbeOutcome, Role, Stage
+from ..harness.open_windows import SharedNetwork
 
 __all__ = [
     "SILENT",
@@ -51,14 +52,20 @@ def carried(flows: Iterable[Flow], links: Iterable[Link]) -> frozenset[Flow]:
 
 
 def live_links(stage: Stage) -> list[Link]:
-    """Links between members that run now, in a fixed order. Client groups have no process, and count as running."""
+    """Links between members that run now, in a fixed order. Client groups have no process, and count as running.
+
+    Links that another open window impairs are left out: what is seen on them says nothing about this window.
+    """
 
     def runs(name: str) -> bool:
         is_client = stage.members[name].role is Role.CLIENT
         return is_client or stage.processes.state(name) is MemberState.RUNNING
 
     running = {name for name in stage.members if runs(name)}
-    return sorted(link for link in stage.network.links if link.source in running and link.target in running)
+    network = stage.network
+    others = frozenset(network.of_others()) if isinstance(network, SharedNetwork) else frozenset()
+    links = [link for link in network.links if link.source in running and link.target in running]
+    return sorted(link for link in links if expected(link, others) == WHOLE)
 
 
 def cut_links(links: Iterable[Link], flows: Collection[Flow], *, always: str, rng: random.Random) -> list[Link]:

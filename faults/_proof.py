@@ -55,8 +55,11 @@ class Observation:
     seconds: float
     error: str = ""
     early: bool = False  # no answer, and the connection did not wait for one: it was refused, reset or closed
+    unopened: bool = False  # where packets are cut a connection stays silent before it is one
 
     def words(self) -> str:
+        if self.unopened:
+            return "a connection that does not open, with nothing said"
         if self.error:
             return f"connection error ({self.error})"
         closed = f", and the connection ended after {self.seconds:.2f} s instead of staying silent"
@@ -88,8 +91,12 @@ def observe(probe: Probe, *, timeout_s: float) -> Observation:
 
 def observe_new(cluster: Cluster, link: Link, *, timeout_s: float) -> Observation:
     """One exchange on a connection that is opened for it."""
+    begun_ns = _now_ns()
     try:
         probe = cluster.open_probe(link)
+    except TimeoutError as problem:
+        waited_s = (_now_ns() - begun_ns) / 1e9
+        return Observation(outcome=SILENT, seconds=waited_s, error=f"TimeoutError: {problem}", unopened=True)
     except _BROKEN as problem:
         return Observation(outcome=SILENT, seconds=0.0, error=f"{type(problem).__name__}: {problem}", early=True)
     with contextlib.closing(probe):
@@ -140,7 +147,11 @@ def judge(
     `endings_allowed`: a connection that ends counts as silence (a dead process resets its own). A partition's may not:
     being refused tells clients that a request certainly did not happen, where a real network says nothing.
 
-    Silence counts only beside whole links that answer in the same look. What came through in any look stays.
+    Silence counts only beside whole links that answer in the same look; where there is no whole link, it must outlast
+    the longer look too. What came through in any look stays.
+
+    Where packets are cut, a new connection needs both directions to open. So under a cut of the answers alone it may
+    also not open; that the requests still pass is then for the old connection to show, which every link must have.
     """
 
     def look(trial: _Trial, timeout_s: float) -> Observation:
@@ -148,24 +159,30 @@ def judge(
             return observe(old.probes[trial.link], timeout_s=timeout_s)
         return observe_new(cluster, trial.link, timeout_s=timeout_s)
 
-    def may_be_right(trial: _Trial) -> bool:
+    def is_right(trial: _Trial) -> bool:
         it, must = seen[trial], wanted[trial.link]
-        if it.outcome == must:
-            return endings_allowed or not it.early
-        return not _exceeds(it.outcome, must)
+        if it.unopened and not trial.old and not must.answered:
+            return True
+        return it.outcome == must and (endings_allowed or not it.early)
+
+    def may_be_right(trial: _Trial) -> bool:
+        return is_right(trial) or (
+            seen[trial].outcome != wanted[trial.link] and not _exceeds(seen[trial].outcome, wanted[trial.link])
+        )
 
     trials = [_Trial(link, is_old) for link in wanted for is_old in (True, False) if not is_old or link in old.probes]
     seen = at_once(lambda trial: look(trial, PROBE_TIMEOUT_S), trials)
-    if any(_lacks(seen[trial].outcome, wanted[trial.link]) for trial in trials):
+    alone = WHOLE not in wanted.values() and all(is_right(trial) for trial in trials)
+    if alone or any(_lacks(seen[trial].outcome, wanted[trial.link]) and not is_right(trial) for trial in trials):
         again = [trial for trial in trials if may_be_right(trial)]
         seen |= at_once(lambda trial: look(trial, PATIENCE_S), again)
 
     wrong = [
         f"{trial.words()}: expected {_words(wanted[trial.link])}, saw {it.words()}"
         for trial, it in seen.items()
-        if it.outcome != wanted[trial.link] or (it.early and not endings_allowed)
+        if not is_right(trial)
     ]
-    facts, touched = _counted(wanted, seen)
+    facts, touched = _counted(wanted, {trial: is_right(trial) for trial in seen})
     if not touched:
         wrong.append("no running member has a link to what was broken, so nothing could be probed")
     return Evidence(proven=not wrong and not old.broken, facts=(*facts, *old.broken, *_shortened(wrong)))
@@ -201,18 +218,20 @@ def at_once(work: Callable[[_Key], _Value], keys: Iterable[_Key]) -> dict[_Key, 
 # ------------------------------------------------------------------------------------------------ words
 
 
-def _counted(wanted: Mapping[Link, ProbeOutcome], seen: Mapping[_Trial, Observation]) -> tuple[list[str], int]:
+def _counted(wanted: Mapping[Link, ProbeOutcome], right: Mapping[_Trial, bool]) -> tuple[list[str], int]:
     """Sentences that count what was probed, and how many probes were on links that the fault touches."""
     kinds: dict[ProbeOutcome, list[_Trial]] = {}
-    for trial in seen:
+    for trial in right:
         kinds.setdefault(wanted[trial.link], []).append(trial)
     facts, touched = [], 0
     for outcome, trials in sorted(kinds.items()):
-        right = sum(seen[trial].outcome == outcome for trial in trials)
+        count_right = sum(right[trial] for trial in trials)
         old = sum(trial.old for trial in trials)
         touched += 0 if outcome == WHOLE else len(trials)
         links = len({trial.link for trial in trials})
-        count = f"{right} of {len(trials)} probes on {links} links ({old} old connections, {len(trials) - old} new)"
+        count = (
+            f"{count_right} of {len(trials)} probes on {links} links ({old} old connections, {len(trials) - old} new)"
+        )
         facts.append(f"{count}: {_words(outcome)}, as it must be")
     return facts, touched
 

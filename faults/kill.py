@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
 from ..harness.errors import UsageError
 from ..harness.interfaces import Evidence, FaultContext, Injection, MemberState, Settings, Stage
-from ._process import excused, led_shards, needs_processes, new_epoch, process_links, serves_again, still
-from ._proof import judge, old_connections
-from ._selectors import Selector, insist_running, select, words
+from ._process import excused, needs_processes, new_epoch, process_links, replaceable, serves_again, still
+from ._proof import at_once, judge, old_connections
+from ._selectors import Selectors, insist_all_running, select_many, words_of_many
 
 __all__ = ["Kill", "KillSettings"]
 
@@ -22,7 +22,7 @@ __all__ = ["Kill", "KillSettings"]
 class KillSettings(Settings):
     """Whom to kill, and when it comes back."""
 
-    target: Selector = "primary"
+    target: Selectors = "primary"
     down_s: float | None = Field(default=None, gt=0, description="until the restart; default: the whole window")
     restart: bool = Field(default=True, description="false: it stays down for the rest of the run")
 
@@ -38,7 +38,7 @@ class Kill:
         self._settings = settings
 
     def describe(self) -> str:
-        who, down_s = words(self._settings.target), self._settings.down_s
+        who, down_s = words_of_many(self._settings.target), self._settings.down_s
         if not self._settings.restart:
             return f"Ends {who} with SIGKILL and leaves it down until the run ends; its disk is not touched."
         when = "at the end of the window" if down_s is None else f"after {down_s:g} s"
@@ -52,44 +52,51 @@ class Kill:
         cluster, processes, down_s = context.cluster, context.cluster.stage.processes, self._settings.down_s
         if down_s is not None and down_s > context.duration_s:
             raise UsageError(f"down_s = {down_s:g} is longer than the window ({context.duration_s:g} s)")
-        target = select(self._settings.target, context)
-        insist_running(target, context)
+        targets = select_many(self._settings.target, context)
+        insist_all_running(targets, context)
         topology = cluster.topology()
-        wanted = process_links(target, context)
+        wanted = process_links(targets, context)
         with old_connections(cluster, wanted) as old, contextlib.ExitStack() as healing:
             if self._settings.restart:
-                healing.callback(_restart, target, context)
-            begun_ns, pid = time.monotonic_ns(), processes.pid(target)
-            status = processes.kill(target)
+                for target in targets:
+                    healing.callback(_restart, target, context)
+            begun_ns, pids = time.monotonic_ns(), {target: processes.pid(target) for target in targets}
+            statuses = at_once(processes.kill, targets)
             if self._settings.restart and down_s is not None:
-                timer = threading.Timer(down_s, _restart_early, (target, context))
+                timer = threading.Timer(down_s, _restart_early, (targets, context))
                 healing.callback(timer.join)
                 healing.callback(timer.cancel)
                 timer.start()
 
             def prove() -> Evidence:
-                state = processes.state(target)
-                how = f"{target} (pid {pid}) ended with status {status}, expected -9 (signal 9); its state is {state}"
+                states = {target: processes.state(target) for target in targets}
+                how = [
+                    f"{target} (pid {pids[target]}) ended with status {status}, expected -9 (signal 9); its state is "
+                    f"{states[target]}"
+                    for target, status in statuses.items()
+                ]
                 silence = judge(cluster, old, wanted, endings_allowed=True)
-                dead = status == -9 and state is MemberState.EXITED
-                return Evidence(proven=dead and silence.proven, facts=(how, *silence.facts))
+                dead = all(s == -9 for s in statuses.values()) and set(states.values()) == {MemberState.EXITED}
+                return Evidence(proven=dead and silence.proven, facts=(*how, *silence.facts))
 
             yield Injection(
-                targets=(target,),
-                description=f"{target} was ended with SIGKILL",
-                cut_off=excused(target, topology, cluster.stage),
+                targets=targets,
+                description=f"{', '.join(targets)} {'was' if len(targets) == 1 else 'were'} ended with SIGKILL",
+                cut_off=excused(targets, topology, cluster.stage),
                 prove=prove,
-                verify_healed=lambda: self._verify(target, context),
-                reaction=new_epoch(led_shards(target, topology)),
+                verify_healed=lambda: self._verify(targets, context),
+                reaction=new_epoch(replaceable(targets, topology, cluster.stage)),
                 began_ns=begun_ns,
                 # With `down_s` it has been started again by then, as asked.
-                still_on=None if down_s is not None else lambda: still(target, MemberState.EXITED, context),
+                still_on=None if down_s is not None else lambda: still(targets, MemberState.EXITED, context),
             )
 
-    def _verify(self, target: str, context: FaultContext) -> Evidence:
+    def _verify(self, targets: Sequence[str], context: FaultContext) -> Evidence:
         if self._settings.restart:
-            return serves_again(target, context)
-        return Evidence(proven=True, facts=(f"{target} stays down, as asked (restart = false)",))
+            return serves_again(targets, context)
+        names = ", ".join(targets)
+        stay = "stays" if len(targets) == 1 else "stay"
+        return Evidence(proven=True, facts=(f"{names} {stay} down, as asked (restart = false)",))
 
 
 def _restart(target: str, context: FaultContext) -> None:
@@ -99,9 +106,10 @@ def _restart(target: str, context: FaultContext) -> None:
         processes.start(target)
 
 
-def _restart_early(target: str, context: FaultContext) -> None:
+def _restart_early(targets: Sequence[str], context: FaultContext) -> None:
     """The restart inside the window. A failure is told, and the heal at the end tries again and raises."""
-    try:
-        _restart(target, context)
-    except Exception as error:
-        context.events("warning", text=f"{target} could not be started after down_s: {error}")
+    for target in targets:
+        try:
+            _restart(target, context)
+        except Exception as error:
+            context.events("warning", text=f"{target} could not be started after down_s: {error}")

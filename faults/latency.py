@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from ..harness.errors import UsageError
+from ..harness.impairment import Delay
 from ..harness.interfaces import Cluster, Evidence, FaultContext, Flow, Injection, Settings, Stage
 from ..harness.relation import Direction, flows_of
 from ._links import carried, live_links, needs_links, still_impaired
@@ -110,9 +111,8 @@ class Latency:
             ours = {connection: s for connection, s in before.items() if target in connection.link}
             begun_ns = time.monotonic_ns()
             try:
-                network.delay(
-                    flows, latency_ms=chosen.latency_ms, jitter_ms=chosen.jitter_ms, expires_ns=context.expires_ns
-                )
+                delay = Delay(latency_ms=chosen.latency_ms, jitter_ms=chosen.jitter_ms)
+                network.impair(flows, delay, expires_ns=context.expires_ns)
                 yield Injection(
                     targets=(target,),
                     description=f"bytes {_WAYS[chosen.direction]} {target} are held for {chosen.amount}",
@@ -125,7 +125,7 @@ class Latency:
                     still_on=lambda: still_impaired(flows, cluster.stage),
                 )
             finally:
-                network.undelay(flows)
+                network.mend(flows, Delay)
 
 
 def _held(target: str, direction: Direction, cluster: Cluster) -> frozenset[Flow]:

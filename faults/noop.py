@@ -49,8 +49,10 @@ def _untouched(context: FaultContext) -> Evidence:
     states = {
         name: stage.processes.state(name) for name, member in stage.members.items() if member.role is not Role.CLIENT
     }
+    # A member that is no process (interfaces.Hosting) cannot have ended.
+    states = {name: state for name, state in states.items() if state is not MemberState.ABSENT}
     changed += [f"{name} is paused" for name, state in states.items() if state is MemberState.PAUSED]
-    down = [name for name, state in states.items() if state in (MemberState.EXITED, MemberState.ABSENT)]
+    down = [name for name, state in states.items() if state is MemberState.EXITED]
     if down:
         context.events("warning", text=f"{', '.join(down)} had ended by the end of a window in which nothing was done")
     running = f"no flow is impaired, {len(states) - len(down)} of {len(states)} members run"

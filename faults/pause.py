@@ -10,9 +10,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..harness.interfaces import Evidence, FaultContext, Injection, MemberState, Settings, Stage
-from ._process import excused, led_shards, needs_processes, new_epoch, process_links, serves_again, still
-from ._proof import judge, old_connections
-from ._selectors import Selector, insist_running, select, words
+from ._process import excused, needs_processes, new_epoch, process_links, replaceable, resume_all, serves_again, still
+from ._proof import at_once, judge, old_connections
+from ._selectors import Selectors, insist_all_running, select_many, words_of_many
 
 __all__ = ["Pause", "PauseSettings"]
 
@@ -20,7 +20,7 @@ __all__ = ["Pause", "PauseSettings"]
 class PauseSettings(Settings):
     """Whom to stop. The window must be longer than the system's lease to mean anything."""
 
-    target: Selector = "primary"
+    target: Selectors = "primary"
     reaction_after_s: float = Field(
         default=2.0, gt=0, description="a pause longer than this must have led to a new epoch of the shards it led"
     )
@@ -37,7 +37,8 @@ class Pause:
         self._settings = settings
 
     def describe(self) -> str:
-        return f"Stops {words(self._settings.target)} with SIGSTOP. Undone by SIGCONT at the end of the window."
+        who = words_of_many(self._settings.target)
+        return f"Stops {who} with SIGSTOP. Undone by SIGCONT at the end of the window."
 
     def available(self, stage: Stage) -> str | None:
         return needs_processes(stage)
@@ -45,35 +46,36 @@ class Pause:
     @contextlib.contextmanager
     def inject(self, context: FaultContext) -> Iterator[Injection]:
         cluster, processes = context.cluster, context.cluster.stage.processes
-        target = select(self._settings.target, context)
-        insist_running(target, context)
-        topology = cluster.topology()
-        wanted = process_links(target, context)
+        targets = select_many(self._settings.target, context)
+        insist_all_running(targets, context)
+        topology, names = cluster.topology(), ", ".join(targets)
+        wanted = process_links(targets, context)
         long_enough = context.duration_s > self._settings.reaction_after_s
         with old_connections(cluster, wanted) as old:
 
             def prove() -> Evidence:
-                before = processes.state(target)
+                before = {target: processes.state(target) for target in targets}
                 silence = judge(cluster, old, wanted)
-                stopped = before is MemberState.PAUSED and processes.state(target) is MemberState.PAUSED
-                how = f"the operating system says that {target} (pid {processes.pid(target)}) is {before}"
-                return Evidence(proven=stopped and silence.proven, facts=(how, *silence.facts))
+                after = [processes.state(target) for target in targets]
+                stopped = all(state is MemberState.PAUSED for state in (*before.values(), *after))
+                how = [
+                    f"the operating system says that {target} (pid {processes.pid(target)}) is {state}"
+                    for target, state in before.items()
+                ]
+                return Evidence(proven=stopped and silence.proven, facts=(*how, *silence.facts))
 
             begun_ns = time.monotonic_ns()
             try:
-                processes.pause(target, expires_ns=context.expires_ns)
+                at_once(lambda target: processes.pause(target, expires_ns=context.expires_ns), targets)
                 yield Injection(
-                    targets=(target,),
-                    description=f"{target} was stopped with SIGSTOP",
-                    cut_off=excused(target, topology, cluster.stage),
+                    targets=targets,
+                    description=f"{names} {'was' if len(targets) == 1 else 'were'} stopped with SIGSTOP",
+                    cut_off=excused(targets, topology, cluster.stage),
                     prove=prove,
-                    verify_healed=lambda: serves_again(target, context),
-                    reaction=new_epoch(led_shards(target, topology) if long_enough else []),
+                    verify_healed=lambda: serves_again(targets, context),
+                    reaction=new_epoch(replaceable(targets, topology, cluster.stage) if long_enough else []),
                     began_ns=begun_ns,
-                    still_on=lambda: still(target, MemberState.PAUSED, context),
+                    still_on=lambda: still(targets, MemberState.PAUSED, context),
                 )
             finally:
-                # Also when it is not stopped (yet): a SIGSTOP that is still under way must not outlive us. Not when it
-                # died meanwhile: there is nothing to continue, and the verification says that it is down.
-                if processes.state(target) in (MemberState.PAUSED, MemberState.RUNNING):
-                    processes.resume(target)
+                resume_all(targets, context)

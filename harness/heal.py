@@ -6,20 +6,23 @@ watchdog imports this.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from .inverses import by_hand, undo
+from .backends.packet_rules import table_name
+from .inverses import by_hand, rank, undo
 from .journal import TOKEN_ENTRY, JournalEntry, JournalReader, JournalWriter, Registration, registrations, token_entry
+from .loop_files import mount_of, mounts_below
+from .nft import NftError, list_table
 
 __all__ = ["HealReport", "Undone", "heal", "undo_all"]
 
-# Links and pauses first, so that whatever outlives a failure below is at least whole; then processes, newest first,
-# which leaves the Toxiproxy server (always the oldest) for last; then whatever else carries the run's token.
-_ORDER = ("remove-toxics", "resume", "end-process", "end-processes")
+_USUAL_ENGINE: Final = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,9 @@ def undo_all(
     The undone ones are marked in the journal, and what was done is told in the run's `events.jsonl`, if it has one.
     """
     newest_first = list(entries)[::-1]
-    ordered = sorted(newest_first, key=_rank)  # stable
+    # Links and pauses first, so that whatever outlives a failure below is at least whole; then processes, newest first
+    # (the sort is stable), which leaves the Toxiproxy server, always the oldest, for last.
+    ordered = sorted(newest_first, key=lambda entry: rank(entry.inverse))
     results = [_undo_one(entry) for entry in ordered]
     # Toxics on a server that hung are gone once the server is: ask again before calling it a failure.
     results = [_undo_one(result.entry) if result.problem else result for result in results]
@@ -63,11 +68,6 @@ def undo_all(
                 writer.append({"done": result.entry.id, "by": by}, sync=False)
     _tell([result.did for result in results if result.did], run_folder=run_folder, by=by)
     return results
-
-
-def _rank(entry: JournalEntry) -> int:
-    """What we do not know comes last."""
-    return _ORDER.index(entry.inverse) if entry.inverse in _ORDER else len(_ORDER)
 
 
 def _tell(done: list[str], *, run_folder: Path, by: str) -> None:
@@ -130,14 +130,44 @@ def heal(*, state_folder: Path) -> HealReport:
 
 
 def _heal_run(registration: Registration) -> list[Undone]:
-    entries = JournalReader(registration.journal).open_entries()
+    if registration.journal.exists():
+        entries = JournalReader(registration.journal).open_entries()
+    else:
+        entries = _by_name(registration)
     # Also without its journal (somebody deleted the run folder) a run's processes are known by their token.
     entries.append(token_entry(registration.token))
     writer = None
     with suppress(OSError):
-        writer = JournalWriter(registration.journal)
+        if registration.journal.exists():  # making an empty one would hide that it is gone
+            writer = JournalWriter(registration.journal)
     try:
         return undo_all(entries, run_folder=registration.journal.parent, writer=writer, by="heal")
     finally:
         if writer is not None:
             writer.close()
+
+
+def _by_name(registration: Registration) -> list[JournalEntry]:
+    """What of a run whose journal is gone has its name: tables, disks, and what it made on the usual Docker engine.
+
+    Containers that others had started, and engines elsewhere, were known to the journal alone.
+    """
+    folder = Path(registration.token)
+    found: list[tuple[str, dict[str, Any]]] = []
+    for family in ("bridge", "netdev"):
+        table = table_name(registration.run_id)
+        with suppress(NftError):  # no nft, no such family in this kernel, or no right to look: then it made none
+            if list_table(family, table) is not None:
+                found.append(("delete-tables", {"table": table, "families": [family]}))
+    found += [
+        ("unmount", {"folder": str(where), "file": str(file)})
+        for where in mounts_below(folder / "data")
+        if (file := where.with_name(f".{where.name}.ext4")) and (it := mount_of(where)) and it.file == str(file)
+    ]
+    if os.access(_USUAL_ENGINE, os.R_OK | os.W_OK):
+        engine = {"endpoint": f"unix://{_USUAL_ENGINE}", "token": registration.token}
+        found += [(inverse, engine) for inverse in ("remove-containers", "remove-volumes", "remove-networks")]
+    return [
+        JournalEntry(id=f"named-{number}", inverse=inverse, arguments=arguments)
+        for number, (inverse, arguments) in enumerate(found)
+    ]

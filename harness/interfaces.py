@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import random
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,16 +20,28 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from .impairment import Impairment
+from .member_resources import Confinement, Disks, DiskTrial, Limits, Usage
+from .topology import ReplicaState, ShardState, Topology
+
 __all__ = [
     "Address",
+    "Attaching",
     "Backend",
+    "BulkProbe",
+    "ClientSpec",
     "Cluster",
+    "Confinement",
+    "DiskTrial",
+    "Disks",
     "Evidence",
     "Fault",
     "FaultContext",
     "Flow",
+    "Hosting",
     "Injection",
     "Journal",
+    "Limits",
     "Link",
     "Member",
     "MemberState",
@@ -44,6 +57,7 @@ __all__ = [
     "Stage",
     "System",
     "Topology",
+    "Usage",
     "EventSink",
     "Workload",
 ]
@@ -112,6 +126,7 @@ class ProcessSpec:
     member: Member
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    image: str = "reference"  # which image of `aftershock images` it needs, on backends that run containers
 
 
 # ------------------------------------------------------------------------------------------------ backend
@@ -181,25 +196,34 @@ class Network(Protocol):
     @property
     def links(self) -> Sequence[Link]: ...
 
-    def block(self, flows: Iterable[Flow], *, expires_ns: int) -> None:
-        """Journal the inverse, then blackhole the bytes of these flows: nothing is refused, nothing arrives.
+    def why_not(self, kind: type[Impairment]) -> str | None:
+        """None when this network can impair flows in this way; otherwise the reason and what would mend it."""
+        ...
 
-        `expires_ns` (CLOCK_MONOTONIC): when the watchdog undoes it if nobody has. Idempotent.
+    def impair(self, flows: Iterable[Flow], impairment: Impairment, *, expires_ns: int) -> None:
+        """Journal the inverse, then impair the bytes of these flows, all of them or (raising) none.
+
+        `expires_ns` (CLOCK_MONOTONIC): when the kernel or the watchdog undoes it if nobody has. Idempotent.
         """
         ...
 
-    def unblock(self, flows: Iterable[Flow]) -> None:
-        """Undo `block` for these flows. Connections that carried them are closed (the report says so)."""
-        ...
+    def mend(self, flows: Iterable[Flow], kind: type[Impairment]) -> None:
+        """Take an impairment of this kind off these flows, where it is on.
 
-    def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
-        """Journal the inverse, then hold every chunk of these flows for latency ± jitter before passing it on."""
+        It may close connections that carried them (Toxiproxy does for `Block`; the report says so).
+        """
         ...
-
-    def undelay(self, flows: Iterable[Flow]) -> None: ...
 
     def impaired(self) -> Mapping[Flow, str]:
-        """Flows that are blocked or delayed now, as read back from the network itself."""
+        """Flows that are impaired now, and how, in words, as read back from the network itself."""
+        ...
+
+    def counters(self, flows: Iterable[Flow], kind: type[Impairment]) -> Mapping[Flow, int]:
+        """Packets of these flows that bear the mark of an impairment of this kind, counted since it was put on.
+
+        For `Reorder`, segments that the receiver's TCP got out of order. Flows on which nobody counts are left out:
+        all of them on a network that carries no packets. A count is read where packets are, not from our own books.
+        """
         ...
 
 
@@ -210,9 +234,12 @@ class Stage(Protocol):
     """
 
     backend: str
-    folder: Path  # private to this run; `folder / member` is that member's data folder
+    folder: Path  # private to this run; `folder / member` is that member's data folder, at this very path for it too
+    python: str  # a Python that members of this stage can run, which has the reference cluster's package
     processes: Processes
     network: Network
+    confinement: Confinement | None  # None where members have no limits of their own
+    disks: Disks | None  # None where members' data has no file system of its own
 
     @property
     def members(self) -> Mapping[str, Member]: ...
@@ -227,6 +254,13 @@ class Stage(Protocol):
 
     def link(self, source: str, target: str, port: str) -> Address:
         """Address at which `source` reaches `port` of `target`: through the pair's own link, which faults act on."""
+        ...
+
+    def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
+        """Open a TCP connection as `source` would, by an address from `link`, so that faults act on it: for probes.
+
+        Raises OSError when nothing takes it, or when `source` is not there to connect from.
+        """
         ...
 
     def log(self, member: str) -> Path:
@@ -258,47 +292,66 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Hosting(Protocol):
+    """What a stage has besides, whose services are the user's own: it brings them, and a system says what they are.
+
+    A service is a container; it becomes a member when the system adds one of its name.
+    """
+
+    def services(self) -> Mapping[str, Mapping[str, str]]:
+        """Labels by service."""
+        ...
+
+    def host(self, service: str) -> str:
+        """The service's IPv4 address, at which this host reaches it past every fault."""
+        ...
+
+    def place(self, member: str, port: str, address: Address, *, of: str | None = None) -> None:
+        """Say where a member listens that nobody starts. `of`: the service whose port that is, where it is one's."""
+        ...
+
+    def bring_up(self) -> None:
+        """Start the services that are members, where the stage starts them; does not wait until they serve."""
+        ...
+
+    def unhealthy(self, service: str) -> str | None:
+        """None when the service's own health check is content or there is none; otherwise what it says."""
+        ...
+
+    def command(self, service: str, argv: Sequence[str], *, timeout_s: float) -> str | None:
+        """Run a program in a service's container. None when it exits with 0, otherwise half a sentence."""
+        ...
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """What a backend or a system class may have besides, when it acts on things that it does not start itself."""
+
+    @staticmethod
+    def attached(settings: Any) -> Sequence[str]:
+        """What outside our own labels faults may touch under these settings, as `KIND:NAME` (`container:web-1`).
+
+        Asked before anything is touched: a run goes on only where the scenario's `safety.allow` names each of them,
+        and the user has confirmed it. Empty when all that is touched is started by the run.
+        """
+        ...
+
+
 # ------------------------------------------------------------------------------------------------ system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardState:
-    """Configuration of one shard as its controller has it. Names are member names."""
+class ClientSpec:
+    """How clients speak to a system. Goes to the load processes as JSON.
 
-    shard: int
-    epoch: int
-    primary: str | None
-    in_sync: tuple[str, ...]
-    learners: tuple[str, ...] = ()
+    `client` is `module:Class` of a `workloads.client.Client`; `settings` are for all clients of the run; `groups` has,
+    per client group, the addresses it may use by name (for the reference cluster: its one router's).
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
-    """Which members hold which shard; `shards` is empty for a system without them."""
-
-    shards: tuple[ShardState, ...] = ()
-    controllers: tuple[str, ...] = ()
-
-    def primaries(self) -> dict[str, list[int]]:
-        """Member -> shards of which it is the primary now."""
-        found: dict[str, list[int]] = {}
-        for shard in self.shards:
-            if shard.primary is not None:
-                found.setdefault(shard.primary, []).append(shard.shard)
-        return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaState:
-    """What one replica holds after healing, for replica agreement. `digest` covers content, `chain` the log."""
-
-    shard: int
-    member: str
-    in_sync: bool
-    last_index: int
-    commit_index: int
-    chain: str  # running hash over (index, term, entry) up to commit_index
-    digest: str  # hash of the key-value state at commit_index
+    client: str
+    groups: Mapping[str, Mapping[str, Address]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ProbeOutcome(NamedTuple):
@@ -318,6 +371,15 @@ class Probe(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class BulkProbe(Probe, Protocol):
+    """A probe that can also fill its connection, which takes to prove a limit of bandwidth or a change of order."""
+
+    def exchange_bulk(self, *, size_bytes: int, timeout_s: float) -> ProbeOutcome:
+        """As `exchange`, with a request and an answer that each carry at least `size_bytes`, all sent at once."""
+        ...
+
+
 class Cluster(Protocol):
     """A deployed system."""
 
@@ -327,8 +389,8 @@ class Cluster(Protocol):
         """Poll until every member serves; raises SetupError naming the member, its last state and its log."""
         ...
 
-    def endpoints(self) -> Mapping[str, Address]:
-        """Client group -> address of its router, through the group's own link."""
+    def clients(self) -> ClientSpec:
+        """How the load speaks to this system, and where each client group reaches it, through the group's own links."""
         ...
 
     def shard_of(self, key: str) -> int | None: ...
@@ -337,7 +399,13 @@ class Cluster(Protocol):
         """Asked from the system now, over a path that no fault touches."""
         ...
 
-    def open_probe(self, link: Link) -> Probe: ...
+    def open_probe(self, link: Link) -> Probe:
+        """Connect along a link, as its source does (`Stage.connect`).
+
+        Raises TimeoutError when nothing answers the connection, which is silence; anything else that goes wrong as
+        OSError or AftershockError.
+        """
+        ...
 
     def wait_member(self, member: str, *, deadline_s: float) -> str | None:
         """Poll until the member serves again. None when it does, otherwise what is still missing."""

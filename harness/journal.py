@@ -238,6 +238,19 @@ class RunJournal:
                 "owner": owner.to_json(),
             }
         )
+        # The journal first: a registered run without one is then one whose folder was deleted, and never one of ours
+        # that had not begun (see `heal`).
+        try:
+            self._writer = JournalWriter(self.path)
+        except OSError as error:
+            raise SetupError(f"{self.path}: cannot be written: {error.strerror}") from error
+        try:
+            self._register(text)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def _register(self, text: str) -> None:
         try:
             self.registration.parent.mkdir(parents=True, exist_ok=True)
             # Linked into place whole: another tool's `heal` never reads half a registration.
@@ -257,11 +270,6 @@ class RunJournal:
             ) from None
         except OSError as error:
             raise SetupError(f"{self.registration}: cannot be written: {error.strerror}") from error
-        try:
-            self._writer = JournalWriter(self.path)
-        except OSError as error:
-            self.registration.unlink()
-            raise SetupError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def _end(self) -> None:
         left = self.open_entries()

@@ -6,20 +6,24 @@ partition-majorities-ring, bridge), widened from nodes to routers, controllers a
 
 | shape | isolated side | others |
 |---|---|---|
-| `isolate` | a node with one router and its clients; a router with its clients; a controller | everybody else |
+| `isolate` | a node with an entry and its clients; an entry with its clients; another member alone | everybody else |
 | `isolate-alone` | the target alone | everybody else |
 | `replication-only` | the target, a node | the other nodes; all else is whole |
 | `control-only` | the target, a node or router | the controllers; all else is whole |
-| `halves` | the target, up to half of the nodes, half of the routers with their clients | the rest, all controllers |
+| `halves` | the target, up to half of the nodes, half of the entries with their clients | the rest |
 | `bridge` | as halves, without one node that reaches both sides and is never the target | as halves |
 | `majority-ring` | none: every node reaches a majority of the nodes, no two the same one | |
+| `custom` | the members that the scenario names first, with their clients | those that it names second, with theirs |
+
+An *entry* is a member to which clients are pinned (`clients-<its name>`): the routers of the reference cluster, with
+Redis the sentinels. Where nodes have clients of their own (etcd), a node is its own entry.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, get_args
 
@@ -36,11 +40,12 @@ __all__ = [
     "cut_off",
     "deposed",
     "flows_of",
+    "with_down",
 ]
 
 Direction = Literal["both", "out", "in"]
 Shape = Literal[
-    "isolate", "isolate-alone", "replication-only", "control-only", "halves", "majority-ring", "bridge"
+    "isolate", "isolate-alone", "replication-only", "control-only", "halves", "majority-ring", "bridge", "custom"
 ]  # fmt: skip
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
@@ -55,14 +60,26 @@ class Cut:
 
 
 def cut(
-    shape: Shape, *, direction: Direction = "both", members: Sequence[Member], target: str, rng: random.Random
+    shape: Shape,
+    *,
+    direction: Direction = "both",
+    members: Sequence[Member],
+    target: str,
+    rng: random.Random,
+    sides: Sequence[Sequence[str]] = (),
 ) -> Cut:
     """The flows that a shape cuts around `target`. Every choice left open is made by `rng`, in a fixed order.
+
+    `sides` are the two of shape `custom`, which has no target.
 
     Raises UsageError when there is no such member, or the cluster is too small for the shape: a partition that
     isolates nothing must not look like one.
     """
     roster = _Roster(members)
+    if shape == "custom":
+        isolated, others = _named_sides(roster, sides)
+        flows = _flows(list(product(isolated, others)), direction)
+        return Cut(flows=flows, sides=(isolated, others), words=_words(isolated, others, direction))
     if target not in roster.roles:
         raise UsageError(f"partition: no member is named {target!r}; members: {', '.join(sorted(roster.roles))}")
     if shape == "majority-ring":
@@ -81,9 +98,10 @@ def cut(
 def cut_off(flows: Iterable[Flow], topology: Topology, members: Sequence[Member]) -> dict[str, tuple[int, ...] | None]:
     """Client group -> shards that it is *not* owed while these flows are cut; None means all of them.
 
-    DESIGN section 4, targets under faults: a group is owed a shard when its router reaches a majority of the shard's
-    replicas (in-sync and learners) and of the controllers. "Reaches" is both directions, and the group must reach its
-    router too. Groups that are owed everything are left out. A system without shards counts its nodes as replicas.
+    DESIGN section 4, targets under faults: a group is owed a shard when its entry (its router) reaches a majority of
+    the shard's replicas (in-sync and learners) and of the controllers. "Reaches" is both directions, and the group must
+    reach its entry too. Groups that are owed everything are left out. A system without shards counts its nodes as
+    replicas.
     """
     reach = _Reach(flows)
     roster = _Roster(members)
@@ -132,6 +150,19 @@ def deposed(flows: Iterable[Flow], topology: Topology) -> tuple[int, ...]:
     return tuple(found)
 
 
+def with_down(topology: Topology, down: Collection[str]) -> Topology:
+    """The topology while these members are down: they are replicas as before, and can take over no shard."""
+    shards = tuple(
+        replace(
+            state,
+            in_sync=tuple(name for name in state.in_sync if name not in down),
+            learners=(*state.learners, *(name for name in state.in_sync if name in down)),
+        )
+        for state in topology.shards
+    )
+    return replace(topology, shards=shards)
+
+
 def flows_of(target: str, members: Iterable[Member]) -> frozenset[Flow]:
     """Every flow from and to one member: what its death or its pause takes away."""
     return _flows([(target, member.name) for member in members if member.name != target], "both")
@@ -153,17 +184,41 @@ class _Roster:
         self.nodes = self._named(Role.NODE)
         self.routers = self._named(Role.ROUTER)
         self.controllers = self._named(Role.CONTROLLER)
-        pinned = {clients_of(router): router for router in self.routers}
+        self.entries = tuple(name for name in self.roles if self.roles.get(clients_of(name)) is Role.CLIENT)
+        pinned = {clients_of(entry): entry for entry in self.entries}
         self.groups = {group: pinned.get(group) for group in self._named(Role.CLIENT)}
 
     def _named(self, role: Role) -> tuple[str, ...]:
         return tuple(name for name, its in self.roles.items() if its is role)
 
-    def with_clients(self, routers: Iterable[str]) -> tuple[str, ...]:
-        return tuple(n for router in routers for n in (router, clients_of(router)) if n in self.roles)
+    def with_clients(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Members, each followed by the clients that are pinned to it."""
+        found = (n for name in names for n in (name, clients_of(name)) if n in self.roles)
+        return tuple(dict.fromkeys(found))
+
+    def known(self, names: Sequence[str]) -> Sequence[str]:
+        """The same names. Raises UsageError when one is nobody's."""
+        strange = [name for name in names if name not in self.roles]
+        if strange:
+            raise UsageError(
+                f"partition: no member is named {', '.join(map(repr, strange))}; "
+                f"members: {', '.join(sorted(self.roles))}"
+            )
+        return names
 
     def but(self, names: Collection[str]) -> tuple[str, ...]:
         return tuple(name for name in self.roles if name not in names)
+
+
+def _named_sides(roster: _Roster, sides: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if len(sides) != 2:
+        raise UsageError(f"partition: shape 'custom' is between two sides, found {len(sides)}")
+    isolated, others = (roster.with_clients(roster.known(side)) for side in sides)
+    both = [name for name in isolated if name in others]
+    if both or not isolated or not others:
+        what = f"{', '.join(both)} on both" if both else "nobody on one"
+        raise UsageError(f"partition: shape 'custom' is between two sides, found {what} of them")
+    return isolated, others
 
 
 def _around(roster: _Roster, shape: Shape, target: str, rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -177,36 +232,38 @@ def _around(roster: _Roster, shape: Shape, target: str, rng: random.Random) -> t
             raise UsageError(f"partition: shape 'control-only' cuts a node or router; {target} is a {role}")
         return (target,), roster.controllers
     isolated: tuple[str, ...] = (target,)
-    if shape == "isolate" and role is Role.ROUTER:
+    if shape == "isolate" and target in roster.entries:
         isolated = roster.with_clients([target])
     elif shape == "isolate" and role is Role.NODE:
-        if len(roster.routers) < 2:
+        if len(roster.entries) < 2:
             raise UsageError(
                 f"partition: shape 'isolate' keeps a router with {target} and leaves one to the others, and this "
-                f"cluster has {len(roster.routers)}; use two routers, or shape 'isolate-alone'"
+                f"cluster has {len(roster.entries)}; use two routers, or shape 'isolate-alone'"
             )
-        isolated = (target, *roster.with_clients([rng.choice(roster.routers)]))
+        isolated = (target, *roster.with_clients([rng.choice(roster.entries)]))
     return isolated, roster.but(isolated)
 
 
 def _split(
     roster: _Roster, shape: Shape, target: str, rng: random.Random
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The target's side is never the larger one; the controllers are all on the other, so that it can decide."""
+    """The target's side is never the larger one; controllers are on the other, but for those that clients enter by."""
     if roster.roles[target] not in (Role.NODE, Role.ROUTER):
         raise UsageError(f"partition: shape {shape!r} wants a node or router as target, {target} is neither")
     nodes = [name for name in roster.nodes if name != target]
-    routers = [name for name in roster.routers if name != target]
+    entries = [name for name in roster.entries if name != target and name not in roster.nodes]
     rng.shuffle(nodes)
-    rng.shuffle(routers)
-    apart = (nodes.pop(),) if shape == "bridge" and nodes else ()
+    rng.shuffle(entries)
+    apart: tuple[str, ...] = (nodes.pop(),) if shape == "bridge" and nodes else ()
     if shape == "bridge" and (not apart or not nodes):
         raise UsageError(f"partition: shape 'bridge' needs three nodes, this cluster has {len(roster.nodes)}")
     own_nodes = [target] if target in roster.nodes else []
-    own_routers = [target] if target in roster.routers else []
+    own_entries = [target] if target in roster.routers else []
+    half = (len(entries) + len(own_entries)) // 2
     own_nodes += nodes[: max(0, (len(nodes) + len(own_nodes)) // 2 - len(own_nodes))]
-    own_routers += routers[: max(0, len(roster.routers) // 2 - len(own_routers))]
-    isolated = (*sorted(own_nodes, key=lambda n: (n != target, n)), *roster.with_clients(sorted(own_routers)))
+    own_entries += entries[: max(0, half - len(own_entries))]
+    own = [*sorted(own_nodes, key=lambda n: (n != target, n)), *sorted(own_entries)]
+    isolated, apart = roster.with_clients(own), roster.with_clients(apart)
     return isolated, roster.but({*isolated, *apart}), apart
 
 

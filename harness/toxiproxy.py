@@ -108,13 +108,17 @@ class Toxiproxy:
         self.address = address
         session = requests.Session()
         session.trust_env = False  # no proxy from the environment may stand between us and loopback
-        session.mount("http://", HTTPAdapter(pool_maxsize=_THREADS))
+        self._adapter = HTTPAdapter(pool_maxsize=_THREADS)
+        session.mount("http://", self._adapter)
         self._session = session
         self._api = _consumer(address, session)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="toxiproxy")
 
     def close(self) -> None:
         self._threads.shutdown()
+        pools = self._adapter.poolmanager.pools
+        for pool in [pools[key] for key in pools.keys()]:  # noqa: SIM118  # it refuses to be iterated
+            pool.close()  # the session would only forget it, and leave its connections to the garbage collector
         self._session.close()
 
     def version(self) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from .errors import SetupError
-from .heal import undo_all
+from .heal import Undone, undo_all
 from .journal import JournalEntry, JournalReader, JournalWriter, Registration, RunJournal, token_entry
 
 __all__ = ["main", "start_watchdog"]
@@ -34,6 +34,9 @@ _END_DEADLINE_S: Final = 15.0
 _RETRY_S: Final = 1.0
 # Once the tool is gone: try for this long (DESIGN: healed within 10 s), then leave the rest to `aftershock heal`.
 _HEAL_DEADLINE_S: Final = 9.0
+# A program that the tool had just started when it died (nft, tc, mount), or a request to an engine, outlives it and may
+# take effect after we looked: whatever was open is looked at again after this, until a look finds nothing.
+_SETTLE_S: Final = 0.5
 
 
 @contextmanager
@@ -130,21 +133,34 @@ class _Watchdog:
     def heal(self) -> bool:
         """Whether everything is undone."""
         until = time.monotonic() + _HEAL_DEADLINE_S
-        while self._undo([*self._reader.open_entries(), token_entry(self._registration.token)]):
+        known: dict[str, JournalEntry] = {}
+        settled = False
+        while True:
+            known |= {entry.id: entry for entry in self._reader.open_entries()}
+            results = self._results([*known.values(), token_entry(self._registration.token)])
+            left = any(result.problem for result in results)
+            if not left and (not known or (settled and not any(result.did for result in results))):
+                break
             if time.monotonic() > until:
-                return False
-            time.sleep(_POLL_S)
+                if left:
+                    return False
+                break
+            settled = not left
+            time.sleep(_POLL_S if left else _SETTLE_S)
         self._registration.path.unlink(missing_ok=True)
         return True
 
     def _undo(self, entries: list[JournalEntry]) -> bool:
         """Whether something is left."""
+        return any(result.problem for result in self._results(entries))
+
+    def _results(self, entries: list[JournalEntry]) -> list[Undone]:
         run_folder = self._registration.journal.parent
         results = undo_all(entries, run_folder=run_folder, writer=self._writer, by="watchdog")
         for result in results:
             if result.did or result.problem:
                 print(f"{result.entry.id}: {result.did or result.problem}", file=sys.stderr, flush=True)
-        return any(result.problem for result in results)
+        return results
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ sleeping (`virtual_now_ns`, which tests/unit/faults/conftest.py puts in place of
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aftershock.harness.identity import ProcessIdentity
+from aftershock.harness.impairment import Block, Delay, Impairment
 from aftershock.harness.interfaces import (
     Address,
+    ClientSpec,
+    Confinement,
+    Disks,
+    DiskTrial,
     EventSink,
     Flow,
+    Limits,
     Link,
     Member,
     MemberState,
@@ -29,7 +38,10 @@ from aftershock.harness.interfaces import (
     ShardState,
     Stage,
     Topology,
+    Usage,
 )
+
+from tests.fake_packets import PACKET_LIES, FakePackets
 
 __all__ = [
     "LIES",
@@ -71,6 +83,22 @@ LIES = {
     "resume-ignored": "resume returns, and the process stays stopped",
     "start-ignored": "start returns, and no process is there",
     "never-serves": "a process that was started or resumed runs, but does not serve",
+    "stop-ignored": "stop reports 0, but the process goes on",
+    "stop-still-answers": "something answers in place of the stopped process",
+    "same-process": "start returns, and it is the old process that goes on, with its connections",
+    "loop-stops": "from the second kill on, kills are ignored",
+    "hog-idle": "a helper runs in the member's limits, and takes nothing",
+    "hog-outside": "a helper runs outside of the member's limits, and takes from all members alike",
+    "hog-dies": "a helper ends as soon as it was started",
+    "hog-stays": "end returns, and the helper goes on",
+    "oom-spares": "the kernel ends something else than the member for want of memory",
+    "oom-uncounted": "the member ends by itself, and the kernel counts no lack of memory",
+    "disk-ignored": "a change of a disk returns and reads back well, but writes go on as before",
+    "disk-of-all": "a change of a member's disk hits every member's",
+    "mend-ignored": "mend returns, and the disk stays as it is",
+    "mend-hidden": "as mend-ignored, and the disk is also said to be whole",
+    "mend-raises": "mend raises",
+    **PACKET_LIES,
 }
 
 
@@ -89,19 +117,33 @@ class World:
     expiries_ns: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     stalled: set[tuple[Link, bool]] = field(default_factory=set)  # links (and whether old) that have stalled once
+    incarnations: dict[str, int] = field(default_factory=dict)  # how often a member was started anew
+    helpers: dict[int, Helper] = field(default_factory=dict)  # by pid
+    oom_kills: dict[str, int] = field(default_factory=dict)
+    doomed: set[str] = field(default_factory=set)
+    disks: dict[str, set[str]] = field(default_factory=dict)  # member -> what is said to be wrong with its disk
+    broken_disks: dict[str, set[str]] = field(default_factory=dict)  # as it really is
     changed: bool = False  # whether a fault was ever injected: probes opened before are "old"
+    packets: FakePackets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.packets = FakePackets(self.lies)
 
     def changed_anything(self) -> list[str]:
         """What a heal has left behind."""
         left = [f"{flow.source} -> {flow.target} held" for flow in sorted(self.held)]
         left += [f"{flow.source} -> {flow.target} delayed" for flow in sorted(self.delays_ms)]
+        left += [f"{flow.source} -> {flow.target} {each.words()}" for (_, flow), each in self.packets.on.items()]
+        left += [f"helper in {helper.member}" for helper in self.helpers.values()]
+        left += [f"{name} is doomed" for name in sorted(self.doomed)]
+        left += [f"disk of {name} {sorted(kinds)}" for name, kinds in self.broken_disks.items() if kinds]
         return left + [f"{name} {state}" for name, state in self.states.items() if state is not MemberState.RUNNING]
 
     def alive(self, member: str) -> bool:
         """Whether bytes that reach it are answered."""
         if self.members[member].role is Role.CLIENT:
             return False
-        if {"kill-still-answers", "pause-still-answers"} & self.lies:
+        if {"kill-still-answers", "pause-still-answers", "stop-still-answers"} & self.lies:
             return True
         return self.states[member] is MemberState.RUNNING and self.serves[member]
 
@@ -123,13 +165,20 @@ class FakeProbe:
         self._world = world
         self._link = link
         self._old = not world.changed
+        self._incarnation = world.incarnations.get(link.target, 0)
         self.closed = False
+        if world.packets.refuses([Flow(*link), Flow(link.target, link.source)]):
+            raise ConnectionRefusedError("connection refused")
 
     def exchange(self, *, timeout_s: float) -> ProbeOutcome:
+        return self.exchange_bulk(size_bytes=0, timeout_s=timeout_s)
+
+    def exchange_bulk(self, *, size_bytes: int, timeout_s: float) -> ProbeOutcome:
         assert timeout_s > 0
         assert not self.closed
         world, (source, target) = self._world, self._link
-        if world.states[target] is MemberState.EXITED and not world.alive(target):
+        gone = self._incarnation != world.incarnations.get(target, 0) and "same-process" not in world.lies
+        if gone or (world.states[target] is MemberState.EXITED and not world.alive(target)):
             raise ConnectionResetError("connection reset by peer")
         if "stalls-first-look" in world.lies and world.changed and (self._link, self._old) not in world.stalled:
             world.stalled.add((self._link, self._old))
@@ -147,6 +196,18 @@ class FakeProbe:
             return ProbeOutcome(delivered=True, answered=False)
         if not (self._old and "delay-old-escape" in world.lies):
             _delay_ms(world.delays_ms.get(Flow(source, target), 0) + world.delays_ms.get(Flow(target, source), 0))
+        return self._as_packets(size_bytes, timeout_s)
+
+    def _as_packets(self, size_bytes: int, timeout_s: float) -> ProbeOutcome:
+        packets, there, back = self._world.packets, Flow(*self._link), Flow(self._link.target, self._link.source)
+        if packets.is_reset([there, back], old=self._old):
+            return ProbeOutcome(delivered=False, answered=False)
+        ways = [packets.passage(flow, old=self._old, size_bytes=size_bytes) for flow in (there, back)]
+        for delivered, way in zip((False, True), ways, strict=True):
+            if not way.arrives:
+                _delay_ms(0 if way.is_reset else round(timeout_s * 1000))
+                return ProbeOutcome(delivered=delivered, answered=False)
+        _delay_ms(sum(way.wait_ms for way in ways) + max(way.stream_ms for way in ways))
         return ProbeOutcome(delivered=True, answered=True)
 
     def close(self) -> None:
@@ -168,7 +229,50 @@ class FakeNetwork:
     def links(self) -> Sequence[Link]:
         return self._world.links
 
-    def block(self, flows: Iterable[Flow], *, expires_ns: int) -> None:
+    def why_not(self, kind: type[Impairment]) -> str | None:
+        return None
+
+    def impair(self, flows: Iterable[Flow], impairment: Impairment, *, expires_ns: int) -> None:
+        match impairment:
+            case Block():
+                self._block(flows, expires_ns=expires_ns)
+            case Delay(latency_ms=latency_ms, jitter_ms=jitter_ms):
+                self._delay(flows, latency_ms=latency_ms, jitter_ms=jitter_ms, expires_ns=expires_ns)
+            case _:
+                self._impair_packets(list(flows), impairment, expires_ns=expires_ns)
+
+    def mend(self, flows: Iterable[Flow], kind: type[Impairment]) -> None:
+        if kind is Block:
+            self._unblock(flows)
+        elif kind is Delay:
+            self._undelay(flows)
+        else:
+            self._mend_packets(list(flows), kind)
+
+    def counters(self, flows: Iterable[Flow], kind: type[Impairment]) -> Mapping[Flow, int]:
+        return self._world.packets.counters(flows, kind.kind)
+
+    def _impair_packets(self, flows: list[Flow], impairment: Impairment, *, expires_ns: int) -> None:
+        world = self._world
+        world.changed = True
+        world.calls.append(impairment.kind)
+        world.expiries_ns.append(expires_ns)
+        world.blocked |= set(flows)
+        everywhere = [Flow(a, b) for a in world.members for b in world.members if a != b]
+        world.packets.impair(flows, impairment, everywhere=everywhere)
+
+    def _mend_packets(self, flows: list[Flow], kind: type[Impairment]) -> None:
+        world = self._world
+        world.calls.append(f"mend {kind.kind}")
+        if "unblock-raises" in world.lies:
+            raise OSError("the proxy server hung up")
+        if "unblock-ignored" in world.lies:
+            return
+        world.blocked -= set(flows)
+        if "unblock-hidden" not in world.lies:
+            world.packets.mend(flows, kind.kind)
+
+    def _block(self, flows: Iterable[Flow], *, expires_ns: int) -> None:
         world, wanted = self._world, sorted(flows)
         world.changed = True
         world.calls.append("block")
@@ -194,18 +298,19 @@ class FakeNetwork:
             return {flow for flow in everywhere if flow.source in names and flow.target in names}
         return everywhere if "blocks-everything" in lies else set(wanted)
 
-    def unblock(self, flows: Iterable[Flow]) -> None:
+    def _unblock(self, flows: Iterable[Flow]) -> None:
         world, wanted = self._world, set(flows)
         world.calls.append("unblock")
         if "unblock-raises" in world.lies:
             raise OSError("the proxy server hung up")
         if "unblock-ignored" in world.lies:
             return
-        world.blocked -= wanted
+        others = world.blocked - wanted  # what another window blocks stays held
+        world.blocked -= wanted - set(world.delays_ms)  # a delay is a kind of its own
         if "unblock-hidden" not in world.lies:
-            world.held.clear()
+            world.held &= others
 
-    def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
+    def _delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
         world, wanted = self._world, sorted(flows)
         assert jitter_ms >= 0
         world.changed = True
@@ -223,16 +328,17 @@ class FakeNetwork:
             wanted = [flow for flow in wanted if flow.source in common]
         world.delays_ms |= dict.fromkeys(wanted, latency_ms)
 
-    def undelay(self, flows: Iterable[Flow]) -> None:
+    def _undelay(self, flows: Iterable[Flow]) -> None:
         world, wanted = self._world, set(flows)
         world.calls.append("undelay")
         if "unblock-raises" in world.lies:
             raise OSError("the proxy server hung up")
         if "unblock-ignored" in world.lies:
             return
-        world.blocked -= wanted
-        if "unblock-hidden" not in world.lies:
+        if "delay-is-cut" in world.lies:
             world.held -= wanted
+        world.blocked -= wanted - world.held
+        if "unblock-hidden" not in world.lies:
             if "slow-machine" in world.lies:
                 world.delays_ms.clear()
             for flow in wanted:
@@ -250,28 +356,34 @@ class FakeProcesses:
         return self._world.states[member]
 
     def pid(self, member: str) -> int | None:
-        return (
-            None
-            if self._world.states[member] is MemberState.EXITED
-            else 1000 + sorted(self._world.states).index(member)
-        )
+        if self._world.states[member] is MemberState.EXITED:
+            return None
+        started = 0 if "same-process" in self._world.lies else self._world.incarnations.get(member, 0)
+        return 1000 + 100 * started + sorted(self._world.states).index(member)
 
     def start(self, member: str) -> None:
         self._world.calls.append(f"start {member}")
         assert self._world.states[member] is not MemberState.RUNNING, "start of a member that runs"
         if "start-ignored" not in self._world.lies:
+            self._world.incarnations[member] = self._world.incarnations.get(member, 0) + 1
             self._come_back(member)
 
     def kill(self, member: str) -> int:
         world = self._world
         world.changed = True
         world.calls.append(f"kill {member}")
-        if "kill-survives" not in world.lies:
+        later = world.calls.count(f"kill {member}") > 1
+        if "kill-survives" not in world.lies and not ("loop-stops" in world.lies and later):
             world.states[member] = MemberState.EXITED
         return -15 if "kill-by-term" in world.lies else -9
 
     def stop(self, member: str, *, deadline_s: float) -> int:
-        raise NotImplementedError("no fault stops a member gracefully")
+        assert deadline_s > 0
+        self._world.changed = True
+        self._world.calls.append(f"stop {member}")
+        if "stop-ignored" not in self._world.lies:
+            self._world.states[member] = MemberState.EXITED
+        return 0
 
     def pause(self, member: str, *, expires_ns: int) -> None:
         self._world.changed = True
@@ -290,11 +402,148 @@ class FakeProcesses:
         self._world.serves[member] = "never-serves" not in self._world.lies
 
 
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A helper of ours inside a member's limits, and what it takes: CPU from `since_ns` on, or memory."""
+
+    member: str
+    argv: tuple[str, ...]
+    since_ns: int
+
+
+class FakeConfinement:
+    """Half a CPU and 64 MB for each member; who burns is held back for half of the time."""
+
+    LIMIT_BYTES = 64 << 20
+    USED_BYTES = 8 << 20
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def limits(self, member: str) -> Limits:
+        return Limits(cpus=0.5, memory_bytes=self.LIMIT_BYTES)
+
+    def usage(self, member: str) -> Usage:
+        throttled_ns, memory = 0, self.USED_BYTES
+        for helper in self._world.helpers.values():
+            if "hog-idle" in self._world.lies or (helper.member != member and "hog-outside" not in self._world.lies):
+                continue
+            if helper.argv[0] == "cpu":
+                throttled_ns += (time.monotonic_ns() - helper.since_ns) // 2
+            else:
+                memory = max(memory, min(int(helper.argv[1]), self.LIMIT_BYTES))
+        kills = self._world.oom_kills.get(member, 0)
+        return Usage(cpu_ns=throttled_ns, throttled_ns=throttled_ns, memory_bytes=memory, oom_kills=kills)
+
+    def start(self, member: str, argv: Sequence[str], *, expires_ns: int) -> ProcessIdentity:
+        world, pid = self._world, 2_000_000_000 + len(self._world.calls)
+        world.changed = True
+        world.calls.append(f"helper in {member}")
+        world.expiries_ns.append(expires_ns)
+        if "hog-dies" not in world.lies:
+            world.helpers[pid] = Helper(member, tuple(argv[argv.index("memory" if "memory" in argv else "cpu") :]),
+                                        time.monotonic_ns())  # fmt: skip
+        wants_too_much = "memory" in argv and int(argv[-2]) > self.LIMIT_BYTES
+        if wants_too_much and not {"hog-idle", "hog-dies"} & world.lies:
+            assert member in world.doomed, "the kernel could have ended anything"
+            world.oom_kills[member] = 0 if "oom-uncounted" in world.lies else 1
+            if "oom-spares" not in world.lies:
+                world.states[member] = MemberState.EXITED
+        return ProcessIdentity(pid, 1, "no boot of this machine")
+
+    def holds(self, member: str, helper: ProcessIdentity) -> bool:
+        known = self._world.helpers.get(helper.pid)
+        return known is not None and known.member == member and "hog-outside" not in self._world.lies
+
+    def end(self, helper: ProcessIdentity) -> None:
+        if "hog-stays" not in self._world.lies:
+            self._world.helpers.pop(helper.pid, None)
+
+    def doom(self, member: str, *, expires_ns: int) -> None:
+        self._world.calls.append(f"doom {member}")
+        self._world.expiries_ns.append(expires_ns)
+        self._world.doomed.add(member)
+
+    def spare(self, member: str) -> None:
+        self._world.doomed.discard(member)
+
+
+class FakeDisks:
+    """A disk of 16 MB for each member, which takes a write in a millisecond unless something is wrong with it."""
+
+    FREE_BYTES = 16 << 20
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._leave_bytes = 0
+        self._writes_per_s = 0
+
+    def why_not(self, kind: str) -> str | None:
+        assert kind in ("full", "slow", "read-only")
+        return None
+
+    def fill(self, member: str, *, leave_bytes: int, expires_ns: int) -> None:
+        self._leave_bytes = leave_bytes
+        self._break(member, "full", expires_ns)
+
+    def slow(self, member: str, *, writes_per_s: int, expires_ns: int) -> None:
+        self._writes_per_s = writes_per_s
+        self._break(member, "slow", expires_ns)
+
+    def make_read_only(self, member: str, *, expires_ns: int) -> None:
+        self._break(member, "read-only", expires_ns)
+
+    def mend(self, member: str, kind: str) -> None:
+        world = self._world
+        world.calls.append(f"mend {member}")
+        if "mend-raises" in world.lies:
+            raise OSError("device or resource busy")
+        in_use = kind == "read-only" and world.states[member] is not MemberState.EXITED
+        assert not in_use or kind not in self._wrong(member), "the member has the old mount open"
+        if "mend-ignored" in world.lies:
+            return
+        world.disks.get(member, set()).discard(kind)
+        if "mend-hidden" not in world.lies:
+            for kinds in world.broken_disks.values():
+                kinds.discard(kind)
+
+    def attempt(self, member: str, *, writes: int, size_bytes: int, timeout_s: float) -> DiskTrial:
+        assert timeout_s > 0
+        wrong = self._wrong(member)
+        free = self._leave_bytes if "full" in wrong else self.FREE_BYTES
+        if "read-only" in wrong:
+            return DiskTrial(written=0, error="EROFS", seconds=0.0, free_bytes=free)
+        if size_bytes > free:
+            return DiskTrial(written=0, error="ENOSPC", seconds=0.0, free_bytes=free)
+        seconds = writes / self._writes_per_s if "slow" in wrong else writes / 1000
+        return DiskTrial(written=writes, error="", seconds=seconds, free_bytes=free)
+
+    def condition(self, member: str) -> Mapping[str, str]:
+        return dict.fromkeys(self._world.disks.get(member, ()), "as it was made")
+
+    def _break(self, member: str, kind: str, expires_ns: int) -> None:
+        world = self._world
+        world.changed = True
+        world.calls.append(f"{kind} {member}")
+        world.expiries_ns.append(expires_ns)
+        world.disks.setdefault(member, set()).add(kind)
+        if "disk-ignored" in world.lies:
+            return
+        for name in world.states if "disk-of-all" in world.lies else (member,):
+            world.broken_disks.setdefault(name, set()).add(kind)
+
+    def _wrong(self, member: str) -> set[str]:
+        return self._world.broken_disks.get(member, set())
+
+
 class FakeStage:
     backend: str = "fake"
     folder: Path = Path("/nonexistent")
+    python: str = sys.executable
 
     def __init__(self, world: World) -> None:
+        self.confinement: Confinement | None = FakeConfinement(world)
+        self.disks: Disks | None = FakeDisks(world)
         self._world = world
         self.processes: Processes = FakeProcesses(world)
         self.network: Network = FakeNetwork(world)
@@ -310,6 +559,9 @@ class FakeStage:
         raise NotImplementedError("a fake stage has no addresses")
 
     def link(self, source: str, target: str, port: str) -> Address:
+        raise NotImplementedError("a fake stage has no addresses")
+
+    def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
         raise NotImplementedError("a fake stage has no addresses")
 
     def log(self, member: str) -> Path:
@@ -328,8 +580,8 @@ class FakeCluster:
 
     def wait_ready(self, *, deadline_s: float) -> None: ...
 
-    def endpoints(self) -> Mapping[str, Address]:
-        return {}
+    def clients(self) -> ClientSpec:
+        return ClientSpec(client="aftershock.workloads.clients.reference:ReferenceClient", groups={})
 
     def shard_of(self, key: str) -> int | None:
         return sum(key.encode()) % len(self.shards) if self.shards else None

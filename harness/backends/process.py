@@ -7,6 +7,7 @@ as the stage is open, so two runs at once never meet.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from ..errors import SetupError
 from ..identity import run_token
 from ..interfaces import (
     Address,
+    Confinement,
+    Disks,
     EventSink,
     Journal,
     Member,
@@ -35,7 +38,7 @@ from .children import Children
 from .ports import PortReserver
 from .proxied_network import ProxiedNetwork
 
-__all__ = ["ProcessBackend", "ProcessBackendSettings", "ProcessStage"]
+__all__ = ["ProcessBackend", "ProcessBackendSettings", "ProcessStage", "open_links"]
 
 # Not a member: no fault can be aimed at it, but it has a log and an exit like one.
 _TOXIPROXY: Final = "toxiproxy"
@@ -51,6 +54,9 @@ class ProcessStage:
     """One run's members as processes. Keeps interfaces.Stage; made by `ProcessBackend.open`."""
 
     backend = "process"
+    python = sys.executable
+    confinement: Confinement | None = None  # members share the machine
+    disks: Disks | None = None  # and its file system
 
     def __init__(self, *, folder: Path, children: Children, network: ProxiedNetwork, ports: PortReserver) -> None:
         self.folder = folder
@@ -83,6 +89,10 @@ class ProcessStage:
     def link(self, source: str, target: str, port: str) -> Address:
         self._known(source)
         return self._proxied.link(source, target, port, self.listen(target, port))
+
+    def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
+        self._known(source)
+        return socket.create_connection(address, timeout=timeout_s)  # the link's own proxy is the faulted path
 
     def log(self, member: str) -> Path:
         return self._children.log(member)
@@ -122,23 +132,33 @@ class ProcessBackend:
 
         Raises SetupError when the links' server does not start, and on leaving HealError for what does not end.
         """
-        logs = run_folder / "logs"
-        data = run_folder / "data"
-        for folder in (logs, data):
-            folder.mkdir(parents=True, exist_ok=True)
-        children = Children(logs=logs, token=run_token(run_folder), journal=journal, events=events)
-        with ExitStack() as stack:
-            ports = stack.enter_context(closing(PortReserver()))
-            address = ports.reserve()
-            api = stack.enter_context(closing(Toxiproxy(address)))
-            network = ProxiedNetwork(
-                api=api, ports=ports, journal=journal, events=events, server=lambda: children.identity(_TOXIPROXY)
-            )
-            # Left in the opposite order: members and then their links' server end; with it goes every toxic.
-            stack.callback(_forget_toxics, children, network)
-            stack.callback(children.close, last=_TOXIPROXY)
-            _start_toxiproxy(children, api)
-            yield ProcessStage(folder=data, children=children, network=network, ports=ports)
+        with open_links(run_folder, journal=journal, events=events) as (children, network, ports):
+            yield ProcessStage(folder=run_folder / "data", children=children, network=network, ports=ports)
+
+
+@contextmanager
+def open_links(
+    run_folder: Path, *, journal: Journal, events: EventSink
+) -> Iterator[tuple[Children, ProxiedNetwork, PortReserver]]:
+    """Proxied links on loopback, with a server of their own, for members of whatever kind.
+
+    Raises SetupError when the links' server does not start, and on leaving HealError for what does not end.
+    """
+    for folder in (run_folder / "logs", run_folder / "data"):
+        folder.mkdir(parents=True, exist_ok=True)
+    children = Children(logs=run_folder / "logs", token=run_token(run_folder), journal=journal, events=events)
+    with ExitStack() as stack:
+        ports = stack.enter_context(closing(PortReserver()))
+        address = ports.reserve()
+        api = stack.enter_context(closing(Toxiproxy(address)))
+        network = ProxiedNetwork(
+            api=api, ports=ports, journal=journal, events=events, server=lambda: children.identity(_TOXIPROXY)
+        )
+        # Left in the opposite order: members and then their links' server end; with it goes every toxic.
+        stack.callback(_forget_toxics, children, network)
+        stack.callback(children.close, last=_TOXIPROXY)
+        _start_toxiproxy(children, api)
+        yield children, network, ports
 
 
 def _forget_toxics(children: Children, network: ProxiedNetwork) -> None:

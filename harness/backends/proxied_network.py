@@ -14,18 +14,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from ..errors import InternalError
+from ..errors import InternalError, SetupError
 from ..identity import ProcessIdentity
+from ..impairment import Bandwidth, Block, Delay, Impairment, Reset
 from ..interfaces import Address, EventSink, Flow, Journal, Link
 from ..toxiproxy import Proxy, Stream, Toxic, Toxiproxy, ToxiproxyError
 from .ports import PortReserver
 
 __all__ = ["ProxiedNetwork"]
-
-_BLOCK: Final = "block"
-_DELAY: Final = "delay"
 
 
 @dataclass(slots=True)
@@ -93,17 +91,28 @@ class ProxiedNetwork:
                 self._api.populate(self._pending)
                 self._pending = []
 
-    def block(self, flows: Iterable[Flow], *, expires_ns: int) -> None:
-        self._put(flows, _BLOCK, "timeout", {"timeout": 0}, expires_ns)
+    def why_not(self, kind: type[Impairment]) -> str | None:
+        if kind in (Block, Delay, Bandwidth, Reset):
+            return None
+        return "links of this backend carry byte streams, not packets; use a backend with packets, such as docker"
 
-    def unblock(self, flows: Iterable[Flow]) -> None:
-        self._take_off(flows, _BLOCK)
+    def impair(self, flows: Iterable[Flow], impairment: Impairment, *, expires_ns: int) -> None:
+        match impairment:
+            case Block():
+                self._put(flows, impairment.kind, "timeout", {"timeout": 0}, expires_ns)
+            case Delay(latency_ms=latency_ms, jitter_ms=jitter_ms):
+                attributes = {"latency": latency_ms, "jitter": jitter_ms}
+                self._put(flows, impairment.kind, "latency", attributes, expires_ns)
+            case Bandwidth(kbit_per_s=kbit_per_s):
+                # Toxiproxy counts thousands of bytes a second, and takes 0 for no limit.
+                self._put(flows, impairment.kind, "bandwidth", {"rate": max(1, kbit_per_s // 8)}, expires_ns)
+            case Reset():
+                self._put(flows, impairment.kind, "reset_peer", {"timeout": 0}, expires_ns)
+            case _:
+                raise SetupError(f"{impairment.words()}: {self.why_not(type(impairment))}")
 
-    def delay(self, flows: Iterable[Flow], *, latency_ms: int, jitter_ms: int, expires_ns: int) -> None:
-        self._put(flows, _DELAY, "latency", {"latency": latency_ms, "jitter": jitter_ms}, expires_ns)
-
-    def undelay(self, flows: Iterable[Flow]) -> None:
-        self._take_off(flows, _DELAY)
+    def mend(self, flows: Iterable[Flow], kind: type[Impairment]) -> None:
+        self._take_off(flows, kind.kind)
 
     def impaired(self) -> Mapping[Flow, str]:
         there = self._api.proxies()
@@ -115,6 +124,10 @@ class ProxiedNetwork:
                 part = "" if len(affected) == len(streams) else f" ({len(affected)} of {len(streams)} streams)"
                 found[flow] = "; ".join(dict.fromkeys(affected)) + part
         return found
+
+    def counters(self, flows: Iterable[Flow], kind: type[Impairment]) -> Mapping[Flow, int]:
+        """Nothing: a proxy counts no packets."""
+        return {}
 
     def heal(self) -> None:
         """Undo everything that is still on. Raises ToxiproxyError."""
@@ -213,6 +226,10 @@ def _condition(proxy: Proxy | None, stream: Stream) -> str:
             words.append("blocked")
         elif toxic.type == "latency":
             words.append(f"delayed by {toxic.attributes['latency']} ± {toxic.attributes['jitter']} ms")
+        elif toxic.type == "bandwidth":
+            words.append(Bandwidth(kbit_per_s=toxic.attributes["rate"] * 8).words())
+        elif toxic.type == "reset_peer":
+            words.append(Reset().words())
         else:
             words.append(toxic.type)
     return ", ".join(words)

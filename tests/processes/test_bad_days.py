@@ -113,10 +113,12 @@ def test_doctor_list_and_version_speak_to_people_and_to_programs(folder: Path) -
     assert status == 0, doctor.output
     found = json.loads(doctor.output)
     assert found["usable"] is True
-    assert found["faults"]["partition"] == {"process": None}
-    assert "partition    on process: yes" in run_to_end(folder, "doctor")[1].output
+    assert found["faults"]["partition"]["process"] == {"available": True, "reason": None}
+    text = run_to_end(folder, "doctor")[1].output
+    assert any(line.split()[:1] == ["partition"] and "yes" in line for line in text.splitlines())
+    assert max(map(len, text.splitlines())) <= 100
     listed = json.loads(run_to_end(folder, "list", "--json")[1].output)
-    assert sorted(listed["fault"]) == ["kill", "latency", "noop", "partition", "pause"]
+    assert {"kill", "latency", "noop", "partition", "pause"} <= set(listed["fault"])
     assert run_to_end(folder, "version")[1].output.startswith("aftershock 0")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aftershock.harness.backends.process import ProcessBackend, ProcessBackendSettings
 from aftershock.harness.identity import find_by_token, run_token
+from aftershock.harness.impairment import Bandwidth, Block, Delay, Reset
 from aftershock.harness.interfaces import Cluster, Fault, FaultContext, Flow, Link, MemberState
 from aftershock.harness.journal import RunJournal
 from aftershock.harness.schedule import Schedule, Window
@@ -125,7 +126,7 @@ def test_shapes_with_two_sides_take_on_real_links(cluster: Cluster, shape: str) 
 def test_a_partition_that_was_not_made_is_not_proven(cluster: Cluster) -> None:
     """The same proof on the same cluster, with the cut taken away again behind the fault's back."""
     with fault("partition").inject(context(cluster)) as injection:
-        cluster.stage.network.unblock(list(cluster.stage.network.impaired()))
+        cluster.stage.network.mend(list(cluster.stage.network.impaired()), Block)
         evidence = injection.prove()
 
     assert not evidence.proven
@@ -134,7 +135,7 @@ def test_a_partition_that_was_not_made_is_not_proven(cluster: Cluster) -> None:
 
 def test_half_of_a_partition_is_not_proven(cluster: Cluster) -> None:
     with fault("partition").inject(context(cluster)) as injection:
-        cluster.stage.network.unblock([min(cluster.stage.network.impaired())])
+        cluster.stage.network.mend([min(cluster.stage.network.impaired())], Block)
         assert not injection.prove().proven
 
 
@@ -183,9 +184,41 @@ def test_latency_is_measured_on_old_and_new_connections(cluster: Cluster, direct
     assert healed.proven, healed.facts
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("bandwidth", {"kbit_per_s": 800}),
+        ("bandwidth", {"kbit_per_s": 4000, "direction": "out"}),
+        ("reset", {}),
+        ("reset", {"direction": "in"}),
+    ],
+)
+def test_limits_and_resets_are_seen_on_old_and_new_connections(
+    cluster: Cluster, name: str, settings: dict[str, Any]
+) -> None:
+    with fault(name, **settings).inject(context(cluster)) as injection:
+        evidence = injection.prove()
+    healed = injection.verify_healed()
+
+    assert evidence.proven, evidence.facts
+    assert healed.proven, healed.facts
+
+
+@pytest.mark.parametrize("name", ["loss", "duplicate", "reorder"])
+def test_what_takes_packets_is_not_to_be_had_on_byte_streams(cluster: Cluster, name: str) -> None:
+    assert "not packets" in (fault(name).available(cluster.stage) or "")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("bandwidth", Bandwidth), ("reset", Reset)])
+def test_a_limit_or_reset_that_was_taken_away_is_not_proven(cluster: Cluster, name: str, kind: Any) -> None:
+    with fault(name).inject(context(cluster)) as injection:
+        cluster.stage.network.mend(list(cluster.stage.network.impaired()), kind)
+        assert not injection.prove().proven
+
+
 def test_latency_that_was_taken_away_is_not_proven(cluster: Cluster) -> None:
     with fault("latency", latency_ms=300).inject(context(cluster)) as injection:
-        cluster.stage.network.undelay(list(cluster.stage.network.impaired()))
+        cluster.stage.network.mend(list(cluster.stage.network.impaired()), Delay)
         assert not injection.prove().proven
 
 

@@ -204,7 +204,7 @@ def test_heal_says_what_it_could_not_undo_and_how(start, monkeypatch: pytest.Mon
         raise PermissionError(1, "Operation not permitted")
 
     with monkeypatch.context() as patch:
-        patch.setattr("aftershock.harness.inverses.send", refuse)
+        patch.setattr("aftershock.harness.inverses.processes.send", refuse)
         patch.setattr("aftershock.harness.identity.send", refuse)
         report = heal(state_folder=tool.state_folder)
     assert not report.clean

@@ -13,6 +13,7 @@ import pytest
 from aftershock.harness.backends.process import ProcessBackend, ProcessBackendSettings
 from aftershock.harness.backends.proxied_network import ProxiedNetwork
 from aftershock.harness.errors import AftershockError, SetupError
+from aftershock.harness.impairment import Block, Delay
 from aftershock.harness.interfaces import Backend, Flow, Link, Member, MemberState, ProcessSpec, Role, Stage
 
 from tests.processes.stages import Connection, Events, answers, open_stage, received, run_echo, wait_until
@@ -85,7 +86,7 @@ def test_a_cut_request_flow_stops_requests_on_an_old_and_a_new_connection(stage:
     with Connection(there) as old, Connection(back) as old_back:
         assert old.exchange("before", timeout_s=2)
         assert old_back.exchange("before-back", timeout_s=2)
-        stage.network.block(flows, expires_ns=later_ns())
+        stage.network.impair(flows, Block(), expires_ns=later_ns())
         assert stage.network.impaired() == {Flow("a", "b"): "blocked"}
         assert not old.exchange("old", timeout_s=SILENCE_S)
         with Connection(there) as new:
@@ -97,7 +98,7 @@ def test_a_cut_request_flow_stops_requests_on_an_old_and_a_new_connection(stage:
         with Connection(back) as new_back:
             assert not new_back.exchange("new-back", timeout_s=SILENCE_S)
         assert {"old-back", "new-back"} <= set(received(stage, "a"))
-    stage.network.unblock(flows)
+    stage.network.mend(flows, Block)
     assert stage.network.impaired() == {}
     assert answers(there)
     assert answers(back)
@@ -108,7 +109,7 @@ def test_a_cut_answer_flow_lets_requests_through(stage: Stage) -> None:
     run_echo(stage, "b")
     stage.add(Member(name="clients-b", role=Role.CLIENT))
     there = stage.link("clients-b", "b", "data")
-    stage.network.block([Flow("b", "clients-b")], expires_ns=later_ns())
+    stage.network.impair([Flow("b", "clients-b")], Block(), expires_ns=later_ns())
     with Connection(there) as connection:
         assert not connection.exchange("asked", timeout_s=SILENCE_S)
     assert "asked" in received(stage, "b")
@@ -122,9 +123,9 @@ def test_healing_closes_the_connections_that_were_cut_and_no_others(stage: Stage
     with Connection(cut) as on_cut, Connection(whole) as on_whole:
         assert on_cut.exchange("1", timeout_s=2)
         assert on_whole.exchange("1", timeout_s=2)
-        stage.network.block(flows, expires_ns=later_ns())
+        stage.network.impair(flows, Block(), expires_ns=later_ns())
         assert on_whole.exchange("2", timeout_s=2)
-        stage.network.unblock(flows)
+        stage.network.mend(flows, Block)
         assert on_whole.exchange("3", timeout_s=2)
         with pytest.raises(ConnectionError):
             on_cut.exchange("2", timeout_s=2)
@@ -135,12 +136,12 @@ def test_blocking_twice_is_blocking_once(stage: Stage, events: Events) -> None:
     run_echo(stage, "b")
     there = stage.link("a", "b", "data")
     for _ in range(2):
-        stage.network.block([Flow("a", "b")], expires_ns=later_ns())
-    stage.network.block([Flow("a", "b"), Flow("b", "a")], expires_ns=later_ns())
-    stage.network.unblock([Flow("a", "b")])
+        stage.network.impair([Flow("a", "b")], Block(), expires_ns=later_ns())
+    stage.network.impair([Flow("a", "b"), Flow("b", "a")], Block(), expires_ns=later_ns())
+    stage.network.mend([Flow("a", "b")], Block)
     assert stage.network.impaired() == {Flow("b", "a"): "blocked"}
-    stage.network.unblock([Flow("b", "a")])
-    stage.network.unblock([Flow("b", "a")])
+    stage.network.mend([Flow("b", "a")], Block)
+    stage.network.mend([Flow("b", "a")], Block)
     assert stage.network.impaired() == {}
     assert answers(there)
     assert events.of("warning") == []
@@ -152,13 +153,13 @@ def test_delay_holds_bytes_for_at_least_its_latency_and_can_be_changed(stage: St
     there = stage.link("a", "b", "data")
     with Connection(there) as connection:
         flows = [Flow("a", "b"), Flow("b", "a")]
-        stage.network.delay(flows, latency_ms=50, jitter_ms=0, expires_ns=later_ns())
-        stage.network.delay(flows, latency_ms=150, jitter_ms=10, expires_ns=later_ns())
+        stage.network.impair(flows, Delay(latency_ms=50, jitter_ms=0), expires_ns=later_ns())
+        stage.network.impair(flows, Delay(latency_ms=150, jitter_ms=10), expires_ns=later_ns())
         assert stage.network.impaired() == dict.fromkeys(flows, "delayed by 150 ± 10 ms")
         started = time.monotonic()
         assert connection.exchange("slow", timeout_s=5)
         assert time.monotonic() - started >= 0.28
-        stage.network.undelay(flows)
+        stage.network.mend(flows, Delay)
         assert stage.network.impaired() == {}
         assert connection.exchange("same connection", timeout_s=2)
 
@@ -167,18 +168,18 @@ def test_a_flow_without_a_link_cannot_be_cut(stage: Stage) -> None:
     run_echo(stage, "a")
     stage.add(Member(name="clients-x", role=Role.CLIENT))
     with pytest.raises(AftershockError, match="clients-x -> a: no link"):
-        stage.network.block([Flow("clients-x", "a")], expires_ns=later_ns())
+        stage.network.impair([Flow("clients-x", "a")], Block(), expires_ns=later_ns())
 
 
 def test_toxics_that_vanished_are_reported_when_healing(stage: Stage, events: Events) -> None:
     run_echo(stage, "a")
     run_echo(stage, "b")
     stage.link("a", "b", "data")
-    stage.network.block([Flow("a", "b")], expires_ns=later_ns())
+    stage.network.impair([Flow("a", "b")], Block(), expires_ns=later_ns())
     assert isinstance(stage.network, ProxiedNetwork)
     api = stage.network._api
     api.remove([(proxy.name, toxic.name) for proxy in api.proxies().values() for toxic in proxy.toxics])
-    stage.network.unblock([Flow("a", "b")])
+    stage.network.mend([Flow("a", "b")], Block)
     assert "had been undone before" in events.of("warning")[0]["text"]
 
 
@@ -273,9 +274,9 @@ def test_two_stages_at_once_do_not_meet(tmp_path: Path) -> None:
             run_echo(stage, "a")
             run_echo(stage, "b")
         links = [stage.link("a", "b", "data") for stage in (one, two)]
-        one.network.block([Flow("a", "b")], expires_ns=later_ns())
-        two.network.delay([Flow("a", "b")], latency_ms=1, jitter_ms=0, expires_ns=later_ns())
-        two.network.undelay([Flow("a", "b")])
+        one.network.impair([Flow("a", "b")], Block(), expires_ns=later_ns())
+        two.network.impair([Flow("a", "b")], Delay(latency_ms=1, jitter_ms=0), expires_ns=later_ns())
+        two.network.mend([Flow("a", "b")], Delay)
         assert answers(links[1])
         assert one.network.impaired() == {Flow("a", "b"): "blocked"}
         assert two.network.impaired() == {}
@@ -306,12 +307,12 @@ def test_isolating_three_of_eight(stage: Stage) -> None:
                 stage.link(a, b, "data")
     inside, outside = names[:3], names[3:]
     flows = [Flow(*pair) for a in inside for b in outside for pair in ((a, b), (b, a))]
-    stage.network.delay([Flow("n1", "n2")], latency_ms=1, jitter_ms=0, expires_ns=later_ns())  # populates
+    stage.network.impair([Flow("n1", "n2")], Delay(latency_ms=1, jitter_ms=0), expires_ns=later_ns())  # populates
     started = time.monotonic()
-    stage.network.block(flows, expires_ns=later_ns())
+    stage.network.impair(flows, Block(), expires_ns=later_ns())
     blocked = time.monotonic()
     assert {flow for flow, what in stage.network.impaired().items() if what == "blocked"} == set(flows)
     unblocking = time.monotonic()
-    stage.network.unblock(flows)
+    stage.network.mend(flows, Block)
     print(f"block {blocked - started:.3f} s, unblock {time.monotonic() - unblocking:.3f} s, {len(flows)} flows")
     assert stage.network.impaired() == {Flow("n1", "n2"): "delayed by 1 ± 0 ms"}

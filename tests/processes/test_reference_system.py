@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from aftershock.harness.errors import SetupError
+from aftershock.harness.impairment import Block
 from aftershock.harness.interfaces import Address, Cluster, Flow, Link, MemberState, ProbeOutcome, Role, Stage
 from aftershock.systems_under_test.reference_system import ReferenceCluster, ReferenceSettings, ReferenceSystem
 
@@ -73,8 +74,9 @@ def test_members_and_links_are_all_there(cluster: Cluster, stage: Stage) -> None
 
 
 def test_it_serves_at_every_endpoint(cluster: Cluster, stage: Stage) -> None:
-    assert set(cluster.endpoints()) == {"clients-r1", "clients-r2"}
-    for number, address in enumerate(cluster.endpoints().values()):
+    groups = cluster.clients().groups
+    assert set(groups) == {"clients-r1", "clients-r2"}
+    for number, address in enumerate(addresses["router"] for addresses in groups.values()):
         status, page = request(address, "PUT", f"/v1/keys/k{number}", {"value": number})
         assert status == 200, page
         assert request(address, "GET", f"/v1/keys/k{number}")[1]["value"] == number
@@ -103,11 +105,11 @@ def test_a_probe_tells_which_direction_is_cut(cluster: Cluster, stage: Stage, li
     ):
         with closing(cluster.open_probe(link)) as old:
             assert old.exchange(timeout_s=5) == (True, True)
-            stage.network.block(flows, expires_ns=later_ns())
+            stage.network.impair(flows, Block(), expires_ns=later_ns())
             assert old.exchange(timeout_s=SHORT_S) == expected
             with closing(cluster.open_probe(link)) as new:
                 assert new.exchange(timeout_s=SHORT_S) == expected
-            stage.network.unblock(flows)
+            stage.network.mend(flows, Block)
             assert old.exchange(timeout_s=SHORT_S) == (False, False)
         with closing(cluster.open_probe(link)) as healed:
             assert healed.exchange(timeout_s=5) == (True, True)

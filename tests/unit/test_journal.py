@@ -64,7 +64,7 @@ def test_an_entry_is_synced_before_record_returns(
 
 
 def test_an_unknown_inverse_is_refused(run_folder: Path, state_folder: Path) -> None:
-    with RunJournal.open(run_folder, "r1", state_folder) as journal, pytest.raises(ValueError, match="known: end-"):
+    with RunJournal.open(run_folder, "r1", state_folder) as journal, pytest.raises(ValueError, match="known: "):
         journal.record("reboot", expires_ns=None)
 
 
@@ -198,14 +198,14 @@ def test_a_bad_entry_stops_no_other(run_folder: Path, state_folder: Path, monkey
     for entry, inverse, arguments in (("x1", "reboot", {"what": "n9"}), ("x2", "resume", {}), ("x3", "resume", None)):
         writer.append({"entry": entry, "inverse": inverse, "expires_ns": None, "arguments": arguments}, sync=False)
     writer.close()
-    monkeypatch.setattr("aftershock.harness.inverses._SCAN_PAUSE_S", 0.0)
+    monkeypatch.setattr("aftershock.harness.inverses.processes._SCAN_PAUSE_S", 0.0)
 
     report = heal(state_folder=state_folder)
 
     malformed, missing, unknown = sorted(report.left, key=lambda text: ("reboot" in text, "KeyError" in text))
     assert "TypeError: " in malformed
     assert "KeyError: 'process'; by hand: we cannot read this entry" in missing
-    assert "r1: unknown inverse 'reboot'; known: end-process" in unknown
+    assert "r1: unknown inverse 'reboot'; known: " in unknown
     assert "by hand: we cannot read this entry; look at what 'reboot' of {'what': 'n9'} means" in unknown
     left = JournalReader(run_folder / "journal.jsonl").open_entries()
     assert [entry.id for entry in left] == ["x1", "x2", "x3"]
@@ -255,8 +255,8 @@ def test_an_unwritable_place_is_a_setup_error(tmp_path: Path, state_folder: Path
     ):
         pass
     assert registrations(state_folder) == []
-    state_folder.joinpath("aftershock/runs").rmdir()
-    state_folder.joinpath("aftershock").rmdir()
+    assert not state_folder.exists()
+    state_folder.mkdir()
     state_folder.joinpath("aftershock").write_text("a file")
     with pytest.raises(SetupError, match="cannot be written"), RunJournal.open(tmp_path, "r1", state_folder):
         pass

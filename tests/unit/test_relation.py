@@ -14,6 +14,7 @@ from aftershock.harness.relation import SHAPES, Cut, Shape, cut, cut_off, depose
 NODES = ("n1", "n2", "n3", "n4", "n5")
 REST = ("r1", "r2", "c1", "clients-r1", "clients-r2")
 DIRECTIONS = ("both", "out", "in")
+AROUND_A_TARGET = tuple(shape for shape in SHAPES if shape != "custom")
 
 
 def members(*, nodes: int = 5, routers: int = 2, controllers: int = 1) -> list[Member]:
@@ -123,7 +124,7 @@ def test_one_way_rings_are_the_two_halves_of_the_ring(nodes: int) -> None:
     assert back == {Flow(b, a) for a, b in out}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", AROUND_A_TARGET)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_no_shape_isolates_nothing_and_one_way_is_half_of_both(shape: str, direction: str) -> None:
     flows, both = made(shape, direction).flows, made(shape, "both").flows
@@ -141,7 +142,7 @@ def test_flows_are_over_all_roles(shape: str) -> None:
     assert {next(m.role for m in members() if m.name == name) for name in ends} == set(Role)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", AROUND_A_TARGET)
 def test_the_order_in_which_members_were_announced_means_nothing(shape: Shape) -> None:
     shuffled = members()
     random.Random(3).shuffle(shuffled)
@@ -308,3 +309,86 @@ def test_flows_of_a_member_are_all_from_and_to_it() -> None:
 
     assert len(flows) == 2 * 9
     assert all("n3" in flow for flow in flows)
+
+
+# ------------------------------------------------------------------------------------------------ other systems
+
+
+def named(**roles: str) -> list[Member]:
+    """Members by role, as `NODE="n1 n2"`."""
+    return [Member(name=name, role=Role[role]) for role, names in roles.items() for name in names.split()]
+
+
+# Redis: clients enter by their sentinel. etcd: every node has clients of its own.
+SENTINELS = named(NODE="n1 n2 n3", CONTROLLER="s1 s2 s3", CLIENT="clients-s1 clients-s2 clients-s3")
+OWN_CLIENTS = named(NODE="n1 n2 n3", CLIENT="clients-n1 clients-n2 clients-n3")
+THREE = ShardState(shard=0, epoch=1, primary="n1", in_sync=("n1", "n2", "n3"))
+
+
+def test_isolating_a_node_keeps_a_sentinel_and_its_clients_with_it() -> None:
+    for seed in range(9):
+        relation = cut("isolate", members=SENTINELS, target="n1", rng=random.Random(seed))
+        isolated, others = relation.sides
+        (sentinel,) = (name for name in isolated if name.startswith("s"))
+
+        assert isolated == ("n1", sentinel, f"clients-{sentinel}")
+        assert {*isolated, *others} == {member.name for member in SENTINELS}
+
+
+def test_isolating_a_node_keeps_its_own_clients_with_it() -> None:
+    relation = cut("isolate", members=OWN_CLIENTS, target="n2", rng=random.Random(1))
+
+    assert relation.sides == (("n2", "clients-n2"), ("clients-n1", "clients-n3", "n1", "n3"))
+
+
+@pytest.mark.parametrize("roster", [SENTINELS, OWN_CLIENTS])
+def test_halves_bring_the_clients_of_each_side_along(roster: list[Member]) -> None:
+    relation = cut("halves", members=roster, target="n1", rng=random.Random(1))
+    for side in relation.sides:
+        assert {name for name in side if f"clients-{name}" in {m.name for m in roster}} == {
+            name.removeprefix("clients-") for name in side if name.startswith("clients-")
+        }
+
+
+def test_who_is_with_a_minority_of_the_sentinels_is_not_owed_service_and_the_primary_there_is_replaced() -> None:
+    relation = cut("isolate", members=SENTINELS, target="n1", rng=random.Random(1))
+    (group,) = (name for name in relation.sides[0] if name.startswith("clients-"))
+    topology = Topology(shards=(THREE,), controllers=("s1", "s2", "s3"))
+
+    assert cut_off(relation.flows, topology, SENTINELS) == {group: None}
+    assert deposed(relation.flows, topology) == (0,)
+
+
+def test_clients_of_an_isolated_node_are_not_owed_service_and_a_leader_there_is_replaced() -> None:
+    relation = cut("isolate", members=OWN_CLIENTS, target="n1", rng=random.Random(1))
+    topology = Topology(shards=(THREE,))
+
+    assert cut_off(relation.flows, topology, OWN_CLIENTS) == {"clients-n1": None}
+    assert deposed(relation.flows, topology) == (0,)
+
+
+def test_a_custom_cut_is_between_exactly_those_named_and_their_clients() -> None:
+    sides = (("n1", "n2", "s1"), ("n3", "s2", "s3"))
+
+    relation = cut("custom", members=SENTINELS, target="n1", rng=random.Random(1), sides=sides)
+
+    assert relation.sides == (
+        ("n1", "n2", "s1", "clients-s1"),
+        ("n3", "s2", "clients-s2", "s3", "clients-s3"),
+    )
+    assert relation.flows == between(*relation.sides, "both")
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ((), "between two sides, found 0"),
+        ((("n1",),), "between two sides, found 1"),
+        ((("n1",), ()), "found nobody on one of them"),
+        ((("n1", "s1"), ("n2", "clients-s1")), "found clients-s1 on both of them"),
+        ((("n1",), ("n9",)), "no member is named 'n9'; members: clients-s1"),
+    ],
+)
+def test_a_custom_cut_that_is_none_is_an_error(sides: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        cut("custom", members=SENTINELS, target="n1", rng=random.Random(1), sides=sides)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from aftershock.harness.backends.process import ProcessBackend, ProcessBackendSettings
+from aftershock.harness.impairment import Block
 from aftershock.harness.interfaces import Flow, Member, ProcessSpec, Role
 from aftershock.harness.journal import RunJournal
 from aftershock.harness.watchdog import start_watchdog
@@ -54,7 +55,7 @@ def main(run_folder: Path, state_folder: Path, mode: str) -> None:
         if mode in ("pause", "expire"):
             stage.processes.pause("a", expires_ns=expires_ns)
         if mode in ("partition", "expire"):
-            stage.network.block([Flow("a", "b"), Flow("b", "a")], expires_ns=expires_ns)
+            stage.network.impair([Flow("a", "b"), Flow("b", "a")], Block(), expires_ns=expires_ns)
         forked = os.fork() if mode == "fork" else os.getpid()
         if forked == 0:
             time.sleep(300)  # holds every descriptor of the tool, the watchdog's pipe too

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 from aftershock.harness.backends.ports import PortReserver
 from aftershock.harness.backends.proxied_network import ProxiedNetwork
-from aftershock.harness.errors import InternalError
+from aftershock.harness.errors import InternalError, SetupError
 from aftershock.harness.identity import ProcessIdentity
+from aftershock.harness.impairment import Bandwidth, Block, Delay, Duplicate, Loss, Reorder, Reset
 from aftershock.harness.interfaces import Address, Flow
 from aftershock.harness.toxiproxy import Proxy, Toxic, Toxiproxy, ToxiproxyError
 
@@ -113,26 +114,26 @@ def test_links_before_the_first_populate_are_one_call_and_later_ones_are_made_at
 def test_a_flow_is_cut_where_its_bytes_travel_and_nowhere_else(
     bed: Bed, flow: Flow, streams: set[tuple[str, str]]
 ) -> None:
-    bed.network.block([flow], expires_ns=5)
+    bed.network.impair([flow], Block(), expires_ns=5)
     assert bed.api.streams() == streams == bed.journal.covered(until_ns=5)
     assert bed.network.impaired() == {flow: "blocked"}
-    bed.network.unblock([flow])
+    bed.network.mend([flow], Block)
     assert bed.api.streams() == set()
     assert bed.journal.open == {}
 
 
 def test_a_later_block_is_not_ended_by_the_expiry_of_an_earlier_one(bed: Bed) -> None:
-    bed.network.block([Flow("a", "b")], expires_ns=5)
-    bed.network.block([Flow("a", "b"), Flow("c", "a")], expires_ns=9)
+    bed.network.impair([Flow("a", "b")], Block(), expires_ns=5)
+    bed.network.impair([Flow("a", "b"), Flow("c", "a")], Block(), expires_ns=9)
     assert bed.journal.covered(until_ns=9) == bed.api.streams()
-    bed.network.block([Flow("a", "b")], expires_ns=7)  # nor shortened by one that ends earlier
+    bed.network.impair([Flow("a", "b")], Block(), expires_ns=7)  # nor shortened by one that ends earlier
     assert bed.journal.covered(until_ns=9) == bed.api.streams()
 
 
 def test_an_entry_stands_until_the_last_of_its_toxics_is_gone(bed: Bed) -> None:
-    bed.network.block([Flow("a", "b"), Flow("c", "a")], expires_ns=5)
-    bed.network.delay([Flow("a", "b")], latency_ms=1, jitter_ms=0, expires_ns=5)
-    bed.network.unblock([Flow("a", "b")])
+    bed.network.impair([Flow("a", "b"), Flow("c", "a")], Block(), expires_ns=5)
+    bed.network.impair([Flow("a", "b")], Delay(latency_ms=1, jitter_ms=0), expires_ns=5)
+    bed.network.mend([Flow("a", "b")], Block)
     assert len(bed.journal.open) == 2
     assert bed.network.impaired() == {Flow("a", "b"): "delayed by 1 ± 0 ms", Flow("c", "a"): "blocked"}
     bed.network.heal()
@@ -142,7 +143,7 @@ def test_an_entry_stands_until_the_last_of_its_toxics_is_gone(bed: Bed) -> None:
 def test_half_a_partition_is_taken_back(bed: Bed) -> None:
     bed.api.fail_on = "c>a:p"
     with pytest.raises(ToxiproxyError, match="planted"):
-        bed.network.block([Flow("a", "b"), Flow("c", "a")], expires_ns=5)
+        bed.network.impair([Flow("a", "b"), Flow("c", "a")], Block(), expires_ns=5)
     assert bed.api.streams() == set()
     assert bed.journal.open == {}
 
@@ -154,7 +155,7 @@ def test_the_inverse_is_written_before_the_act(bed: Bed) -> None:
 
     bed.api.add = look  # type: ignore[method-assign]
     with pytest.raises(ToxiproxyError, match="looked"):
-        bed.network.block([Flow("c", "a")], expires_ns=5)
+        bed.network.impair([Flow("c", "a")], Block(), expires_ns=5)
 
 
 def test_a_flow_that_is_cut_on_one_of_its_streams_says_so(bed: Bed) -> None:
@@ -163,14 +164,14 @@ def test_a_flow_that_is_cut_on_one_of_its_streams_says_so(bed: Bed) -> None:
 
 
 def test_flows_that_no_link_carries_are_passed_over_unless_they_are_all(bed: Bed) -> None:
-    bed.network.block([Flow("a", "b"), Flow("b", "c")], expires_ns=5)
+    bed.network.impair([Flow("a", "b"), Flow("b", "c")], Block(), expires_ns=5)
     assert bed.network.impaired() == {Flow("a", "b"): "blocked"}
     with pytest.raises(InternalError, match="cannot block b -> c: no link carries it"):
-        bed.network.block([Flow("b", "c")], expires_ns=5)
+        bed.network.impair([Flow("b", "c")], Block(), expires_ns=5)
 
 
 def test_toxics_end_with_their_server(bed: Bed) -> None:
-    bed.network.block([Flow("a", "b")], expires_ns=5)
+    bed.network.impair([Flow("a", "b")], Block(), expires_ns=5)
     bed.network.server_ended()
     assert bed.journal.open == {}
 
@@ -182,5 +183,25 @@ def test_the_journal_says_which_process_the_server_is(bed: Bed) -> None:
             api=cast(Toxiproxy, bed.api), ports=ports, journal=bed.journal, events=bed.events, server=lambda: server
         )
         network.link("a", "b", "p", Address("127.0.0.1", 2))
-        network.block([Flow("a", "b")], expires_ns=5)
+        network.impair([Flow("a", "b")], Block(), expires_ns=5)
     assert [entry["server"] for entry in bed.journal.open.values()] == [server.to_json()]
+
+
+def test_a_limit_and_a_reset_are_toxics_of_their_own(bed: Bed) -> None:
+    bed.network.impair([Flow("c", "a")], Bandwidth(kbit_per_s=1000), expires_ns=5)
+    (limit,) = bed.api.there["c>a:p"].toxics
+    assert (limit.type, dict(limit.attributes)) == ("bandwidth", {"rate": 125})
+    assert bed.network.impaired() == {Flow("c", "a"): "limited to 1000 kbit/s"}
+    bed.network.impair([Flow("a", "c")], Reset(), expires_ns=5)
+    assert bed.network.impaired()[Flow("a", "c")] == "reset"
+    bed.network.mend([Flow("c", "a")], Bandwidth)
+    bed.network.mend([Flow("a", "c")], Reset)
+    assert bed.network.impaired() == bed.journal.open == {}
+
+
+@pytest.mark.parametrize("impairment", [Loss(percent=5), Duplicate(percent=5), Reorder(percent=5, hold_ms=5)])
+def test_what_takes_packets_is_refused_with_a_reason(bed: Bed, impairment: Any) -> None:
+    assert "not packets" in (bed.network.why_not(type(impairment)) or "")
+    with pytest.raises(SetupError, match="not packets"):
+        bed.network.impair([Flow("c", "a")], impairment, expires_ns=5)
+    assert bed.network.counters([Flow("c", "a")], type(impairment)) == {}

@@ -6,7 +6,17 @@ import threading
 import time
 
 import pytest
-from aftershock.faults import _proof, latency, partition
+from aftershock.faults import (
+    _impairing,
+    _proof,
+    bandwidth,
+    cpu_pressure,
+    crash_loop,
+    disk_slow,
+    latency,
+    memory_pressure,
+    partition,
+)
 
 from tests.fakes import virtual_now_ns
 
@@ -17,6 +27,15 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_proof, "_now_ns", virtual_now_ns)
     monkeypatch.setattr(partition, "HEAL_DEADLINE_S", 0.05)
     monkeypatch.setattr(latency, "HEAL_DEADLINE_S", 0.05)
+    monkeypatch.setattr(_impairing, "HEAL_DEADLINE_S", 0.05)
+    monkeypatch.setattr(bandwidth, "HEAL_DEADLINE_S", 0.05)
+    monkeypatch.setattr(disk_slow, "HEAL_DEADLINE_S", 0.05)
+    monkeypatch.setattr(crash_loop, "LATE_S", 0.5)
+    monkeypatch.setattr(cpu_pressure, "BASELINE_S", 0.005)
+    monkeypatch.setattr(cpu_pressure, "LEAST_LOOK_S", 0.005)
+    monkeypatch.setattr(cpu_pressure, "POLL_S", 0.005)
+    monkeypatch.setattr(cpu_pressure, "PROOF_DEADLINE_S", 0.1)
+    monkeypatch.setattr(memory_pressure, "PROOF_DEADLINE_S", 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,12 @@ from tests.fakes import FakeCluster, FakeJournal, RecordedEvents
 ROOT = Path(__file__).resolve().parents[3]
 
 # Settings with which a fault has an effect in the fake cluster; a fault that is not named here runs with its defaults.
-SETTINGS: dict[str, dict[str, Any]] = {"latency": {"latency_ms": 400}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "latency": {"latency_ms": 400},
+    "crash-loop": {"kill_every_s": 0.02, "down_s": 0.005},
+    "rolling-restart": {"role": "router"},
+    "oom-kill": {"deadline_s": 0.2},
+}
 
 
 def registered() -> dict[str, Any]:

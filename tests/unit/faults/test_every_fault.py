@@ -8,7 +8,9 @@ import time
 
 import pytest
 from aftershock.harness.errors import HealError
+from aftershock.harness.fault_plans import FaultPlan, RandomFault
 from aftershock.harness.interfaces import Fault, Flow, MemberState
+from aftershock.harness.timeline import EXPIRY_MARGIN_S
 
 from tests.fakes import FakeCluster, RecordedEvents, small_cluster
 from tests.unit.faults.support import carry_out, context, fault, registered, timeline
@@ -29,11 +31,43 @@ NO_EFFECT = [
     ("latency", "delay-one-way"),
     ("latency", "delay-old-escape"),
     ("latency", "delay-is-cut"),
+    *[
+        (name, f"packets-{how}")
+        for name in ("loss", "duplicate", "reorder", "bandwidth", "reset")
+        for how in ("ignored", "everywhere", "old-escape", "new-escape", "cut")
+    ],
+    *[(name, "packets-one-way") for name in ("loss", "duplicate", "reorder", "bandwidth", "reset")],
+    *[(name, "packets-uncounted") for name in ("loss", "duplicate", "reorder")],
+    ("reset", "reset-refuses"),
     ("kill", "kill-survives"),
     ("kill", "kill-by-term"),
     ("kill", "kill-still-answers"),
     ("pause", "pause-ignored"),
     ("pause", "pause-still-answers"),
+    ("stop", "stop-ignored"),
+    ("stop", "stop-still-answers"),
+    ("restart", "same-process"),
+    ("crash-loop", "kill-survives"),
+    ("crash-loop", "kill-by-term"),
+    ("crash-loop", "kill-still-answers"),
+    ("crash-loop", "loop-stops"),
+    ("rolling-restart", "same-process"),
+    ("cpu-pressure", "hog-idle"),
+    ("cpu-pressure", "hog-outside"),
+    ("cpu-pressure", "hog-dies"),
+    ("memory-pressure", "hog-idle"),
+    ("memory-pressure", "hog-outside"),
+    ("memory-pressure", "hog-dies"),
+    ("oom-kill", "hog-idle"),
+    ("oom-kill", "oom-spares"),
+    ("oom-kill", "oom-uncounted"),
+    ("oom-kill", "kill-still-answers"),
+    ("disk-full", "disk-ignored"),
+    ("disk-full", "disk-of-all"),
+    ("disk-slow", "disk-ignored"),
+    ("disk-slow", "disk-of-all"),
+    ("disk-read-only", "disk-ignored"),
+    ("disk-read-only", "disk-of-all"),
 ]
 # Lie -> faults that it leaves on: each of these must end the run with HealError.
 STAYS_ON = [
@@ -43,9 +77,28 @@ STAYS_ON = [
     ("latency", "unblock-ignored"),
     ("latency", "unblock-hidden"),
     ("latency", "unblock-raises"),
+    *[
+        (name, f"unblock-{how}")
+        for name in ("loss", "duplicate", "reorder", "bandwidth", "reset")
+        for how in ("ignored", "hidden", "raises")
+    ],
     ("kill", "start-ignored"),
     ("pause", "resume-ignored"),
+    ("stop", "start-ignored"),
+    ("restart", "start-ignored"),
+    ("crash-loop", "start-ignored"),
+    ("rolling-restart", "start-ignored"),
+    ("cpu-pressure", "hog-stays"),
+    ("memory-pressure", "hog-stays"),
+    ("oom-kill", "start-ignored"),
+    *[
+        (f"disk-{kind}", f"mend-{how}")
+        for kind in ("full", "slow", "read-only")
+        for how in ("ignored", "hidden", "raises")
+    ],
 ]
+# What they do is over, or may be, at any instant that one looks: there is nothing that stays changed.
+PASSING = {"noop", "restart", "crash-loop", "rolling-restart"}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -70,7 +123,7 @@ def test_raising_in_the_middle_of_the_window_heals(name: str) -> None:
     def break_off() -> None:
         with fault(name).inject(context(cluster)) as injection:
             injections.append(injection)
-            assert name == "noop" or cluster.world.changed_anything()
+            assert name in PASSING or cluster.world.changed_anything()
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
@@ -143,7 +196,7 @@ def test_a_heal_that_does_not_take_is_an_error_that_says_what_to_do(name: str, l
     assert [record.heal_verified for record in both.records] == [False], "nothing may be injected after a failed heal"
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "noop"])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in PASSING])
 def test_an_effect_that_did_not_last_takes_the_proof_back(name: str) -> None:
     """As when the watchdog, or somebody at the console, undoes it in the middle."""
     cluster, events = small_cluster(), RecordedEvents()
@@ -177,12 +230,16 @@ def test_noop_tells_of_a_member_that_died_by_itself() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_planned_expiry_is_ten_seconds_after_the_end(name: str) -> None:
+def test_the_planned_expiry_is_a_fixed_margin_after_the_end(name: str) -> None:
     cluster, events = small_cluster(), RecordedEvents()
     record = carry_out(cluster, name, events=events)
 
     for expires_ns in cluster.world.expiries_ns:
-        assert expires_ns == record.planned_end_ns + 10_000_000_000
+        margin_ns = expires_ns - record.planned_end_ns
+        # On a busy machine the window itself may begin after its planned end, and then it still gets the whole margin.
+        late = record.injected_ns is not None and record.injected_ns > record.planned_end_ns
+        expected_ns = int(EXPIRY_MARGIN_S * 1e9)
+        assert margin_ns == expected_ns or (late and margin_ns > expected_ns)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -201,7 +258,7 @@ def test_it_says_what_it_does_and_how_it_is_undone(name: str) -> None:
     made: Fault = fault(name)
 
     assert "undo" in made.describe().lower()
-    assert made.kind in {"network", "process", "none"}
+    assert made.kind in {"network", "process", "resource", "disk", "none"}
     assert made.available(small_cluster().stage) is None
 
 
@@ -216,7 +273,7 @@ def test_where_it_cannot_work_it_says_why(name: str) -> None:
     assert events.kinds() == ["fault.planned", "fault.failed"]
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "noop"])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("noop", "rolling-restart")])
 def test_a_target_that_matches_nothing_fails_loudly_and_the_schedule_goes_on(name: str) -> None:
     cluster, events = small_cluster(), RecordedEvents()
     both = timeline(cluster, name, events=events, settings={"target": "node:n9"})
@@ -244,6 +301,9 @@ def test_a_target_that_is_down_already_fails(name: str) -> None:
 def _undo_after_proof(cluster: FakeCluster, events: RecordedEvents) -> None:
     _wait_for(events, "fault.proven", threading.current_thread())
     cluster.world.blocked.clear()
+    cluster.world.helpers.clear()
+    cluster.world.disks.clear()
+    cluster.world.broken_disks.clear()
     for name in cluster.world.states:
         cluster.world.states[name] = MemberState.RUNNING
 
@@ -254,3 +314,11 @@ def _wait_for(events: RecordedEvents, kind: str, thread: threading.Thread) -> No
         assert thread.is_alive(), f"ended without {kind}"
         assert time.monotonic() < until_s, f"no {kind}"
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_setting_has_the_name_of_a_key_of_every_window(name: str) -> None:
+    """Such a setting could not be given: `every_s` of a window repeats the whole window, and of a saved run too."""
+    taken = set(FaultPlan.model_fields) | set(RandomFault.model_fields)
+
+    assert not taken & set(registered()[name].settings.model_fields)

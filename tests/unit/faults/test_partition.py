@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aftershock.harness.errors import UsageError
 from aftershock.harness.interfaces import Flow, Link, MemberState
 from aftershock.harness.relation import SHAPES
+from pydantic import ValidationError
 
 from tests.fakes import RecordedEvents, small_cluster
 from tests.unit.faults.support import carry_out, context, fault
 
 DIRECTIONS = ("both", "out", "in")
+SIDES = [["n1", "r1"], ["n2", "n3", "c1"]]
+
+
+def shaped(shape: str) -> dict[str, Any]:
+    return {"shape": shape, "sides": SIDES} if shape == "custom" else {"shape": shape}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -21,7 +28,7 @@ DIRECTIONS = ("both", "out", "in")
 def test_every_shape_and_direction_is_proven_and_healed(shape: str, direction: str) -> None:
     cluster, events = small_cluster(), RecordedEvents()
 
-    record = carry_out(cluster, "partition", events=events, shape=shape, direction=direction)
+    record = carry_out(cluster, "partition", events=events, **shaped(shape), direction=direction)
 
     assert (record.proven, record.heal_verified, record.error) == (True, True, None)
     assert cluster.world.changed_anything() == []
@@ -32,7 +39,7 @@ def test_every_shape_and_direction_is_proven_and_healed(shape: str, direction: s
 def test_a_one_way_cut_that_took_both_ways_is_not_proven(shape: str, direction: str) -> None:
     cluster, events = small_cluster(lies=["blocks-both"]), RecordedEvents()
 
-    assert not carry_out(cluster, "partition", events=events, shape=shape, direction=direction).proven
+    assert not carry_out(cluster, "partition", events=events, **shaped(shape), direction=direction).proven
     wrong = [
         fact for fact in events.of("fault.unproven")[0]["facts"] if "expected request delivered, not answered" in fact
     ]
@@ -45,7 +52,7 @@ def test_a_one_way_cut_that_took_both_ways_is_not_proven(shape: str, direction: 
 def test_no_shape_is_proven_by_a_network_that_lies(shape: str, direction: str, lie: str) -> None:
     cluster, events = small_cluster(lies=[lie]), RecordedEvents()
 
-    assert not carry_out(cluster, "partition", events=events, shape=shape, direction=direction).proven
+    assert not carry_out(cluster, "partition", events=events, **shaped(shape), direction=direction).proven
 
 
 def test_the_facts_count_both_kinds_of_connection_and_the_links_that_are_whole() -> None:
@@ -156,9 +163,7 @@ def leads(cluster: object) -> str:
         ({"shape": "control-only"}, 5.0, None),
     ],
 )
-def test_the_reaction_that_is_expected(
-    settings: dict[str, object], duration_s: float, shards: list[int] | None
-) -> None:
+def test_the_reaction_that_is_expected(settings: dict[str, Any], duration_s: float, shards: list[int] | None) -> None:
     cluster = small_cluster()
     with fault("partition", target=leads(cluster), **settings).inject(
         context(cluster, duration_s=duration_s)
@@ -206,3 +211,61 @@ def test_the_dated_start_is_before_the_first_change_and_after_the_probes_were_op
     cluster = small_cluster()
     with fault("partition").inject(context(cluster, rng=random.Random(1))) as injection:
         assert injection.began_ns is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shape": "custom"}, "between two sides"),
+        ({"shape": "custom", "sides": [["n1"]]}, "between two sides"),
+        ({"shape": "custom", "sides": [["n1"], []]}, "between two sides"),
+        ({"shape": "custom", "sides": [["n1"], ["n2", "n1"]]}, "between two sides"),
+        ({"shape": "isolate", "sides": SIDES}, "sides are those of shape 'custom'"),
+    ],
+)
+def test_sides_belong_to_the_custom_shape_and_to_no_other(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        fault("partition", **settings)
+
+
+def test_a_custom_cut_says_who_is_on_which_side_and_brings_clients_along() -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+    settings = {"shape": "custom", "sides": SIDES}
+
+    assert "n1, r1 against n2, n3, c1" in fault("partition", **settings).describe()
+    carry_out(cluster, "partition", events=events, **settings)
+
+    (injected,) = events.of("fault.injected")
+    assert "no bytes either way between n1, r1, clients-r1 and n2, n3, c1" in injected["description"]
+    assert injected["targets"] == ["n1", "r1", "clients-r1"]
+
+
+def test_a_custom_cut_around_a_member_that_is_nobody_fails_and_names_those_there_are() -> None:
+    events = RecordedEvents()
+
+    record = carry_out(small_cluster(), "partition", events=events, shape="custom", sides=[["n1"], ["n9"]])
+
+    assert "no member is named 'n9'; members: c1, clients-r1" in (record.error or "")
+
+
+@pytest.mark.parametrize("shape", ["isolate", "isolate-alone"])
+@pytest.mark.parametrize("target", [["n1", "n2"], "40%:node"])
+def test_several_targets_are_isolated_together(shape: str, target: list[str] | str) -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+
+    record = carry_out(cluster, "partition", events=events, shape=shape, target=target)
+
+    assert (record.proven, record.heal_verified, len(record.targets)) == (True, True, 2)
+    assert cluster.world.changed_anything() == []
+    with fault("partition", shape=shape, target=["n1", "n2"]).inject(context(cluster)):
+        held = cluster.world.held
+        assert {Flow("n1", "n3"), Flow("n3", "n2"), Flow("n2", "c1")} <= held
+        assert Flow("n1", "n2") not in held, "they still reach each other"
+        beside = {name for name in ("r1", "r2") if Flow(name, "n1") not in held}
+        assert len(beside) == (1 if shape == "isolate" else 0)
+
+
+@pytest.mark.parametrize("shape", ["halves", "majority-ring", "replication-only"])
+def test_several_targets_have_no_other_shape(shape: str) -> None:
+    with pytest.raises(ValueError, match="several targets are isolated together by isolate or isolate-alone"):
+        fault("partition", shape=shape, target=["n1", "n2"])

@@ -163,6 +163,86 @@ def test_a_pause_that_ends_during_the_proof_is_not_proven() -> None:
         assert not injection.prove().proven
 
 
+# ------------------------------------------------------------------------------------------------ several targets
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_several_members_at_once_are_proven_each_and_all_come_back(name: str) -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+
+    record = carry_out(cluster, name, events=events, target=["n2", "n4"])
+
+    assert (record.targets, record.proven, record.heal_verified) == (("n2", "n4"), True, True)
+    facts = events.of("fault.proven")[0]["facts"]
+    assert [next(n for n in ("n2", "n4") if n in fact) for fact in facts[:2]] == ["n2", "n4"]
+    assert cluster.world.changed_anything() == []
+    assert events.of("fault.injected")[0]["description"].startswith("n2, n4 were ")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_one_of_several_that_escapes_makes_it_unproven(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+    processes = cluster.stage.processes
+    real = getattr(processes, name)
+
+    def spares_n4(member: str, **options: int) -> object:
+        return -9 if member == "n4" else real(member, **options)
+
+    monkeypatch.setattr(processes, name, spares_n4)
+
+    assert not carry_out(cluster, name, events=events, target=["n2", "n4"]).proven
+    assert cluster.world.changed_anything() == []
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_nothing_is_done_to_any_when_one_is_down_already(name: str) -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+    cluster.world.states["n4"] = MemberState.EXITED
+
+    record = carry_out(cluster, name, events=events, target=["n2", "n4"])
+
+    assert record.error is not None
+    assert "n4 is exited" in record.error
+    assert cluster.world.calls == []
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_several_excuse_who_is_left_without_a_majority_and_expect_only_what_can_be(name: str) -> None:
+    """n1 and n2 hold two of three replicas of the shards 0 and 4; shard 1 (n2 n3 n4) can elect another primary."""
+    with fault(name, target=["n1", "n2"]).inject(context(small_cluster())) as injection:
+        assert injection.cut_off == {"clients-r1": (0, 4), "clients-r2": (0, 4)}
+        assert injection.reaction == {"kind": "new-epoch", "shards": [1]}
+
+
+def test_power_loss_of_all_nodes_at_once() -> None:
+    cluster, events = small_cluster(), RecordedEvents()
+
+    record = carry_out(cluster, "kill", events=events, target="every:node")
+
+    assert (len(record.targets), record.proven, record.heal_verified) == (5, True, True)
+    assert events.of("fault.injected")[0]["cut_off"] == {"clients-r1": None, "clients-r2": None}
+    assert cluster.world.changed_anything() == []
+
+
+def test_one_that_cannot_be_continued_does_not_keep_the_others_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = small_cluster()
+    resume = cluster.stage.processes.resume
+
+    def broken_for_n4(member: str) -> None:
+        if member == "n4":
+            raise OSError("no such process")
+        resume(member)
+
+    monkeypatch.setattr(cluster.stage.processes, "resume", broken_for_n4)
+    with (
+        pytest.raises(OSError, match="no such process"),
+        fault("pause", target=["n2", "n4", "n5"]).inject(context(cluster)),
+    ):
+        pass
+
+    assert [n for n, state in cluster.world.states.items() if state is MemberState.PAUSED] == ["n4"]
+
+
 def _wait_until_running(cluster: FakeCluster, member: str) -> None:
     deadline_s = time.monotonic() + 5
     while cluster.world.states[member] is not MemberState.RUNNING:
