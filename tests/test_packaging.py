@@ -129,7 +129,7 @@ def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
     wanted = {
         f"aftershock/{path.relative_to(ROOT)}"
         for folder in FOLDERS
-        for pattern in ("*.py", "py.typed", "templates/*", "schema/*.json")
+        for pattern in ("*.py", "py.typed", "templates/*", "schema/*.json", "images/*/*")
         for path in (ROOT / folder).rglob(pattern)
         if path.is_file()
     }
