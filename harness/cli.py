@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.text import Text
 
 from . import environment
+from .cli_images import images
+from .cli_safety import confirm, on_terminal, preview, stop
 from .errors import AftershockError, HealError, RunFolderError, SetupError, UsageError
-from .interrupts import Interrupted, Interrupts
+from .interrupts import Aborted, Interrupted, Interrupts
 from .registry import GROUPS, Registry, installed
 from .scenario import Scenario, load
 from .verdict import ExitCode, Verdict, most_severe
@@ -48,6 +50,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as load.rate_per_s=100. Repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run; by default the scenario's, or a new one.", min=0)]
+OtherBackend = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="Run on another backend than the scenario says.")
+]
 RunsFolder = Annotated[Path, typer.Option(help="Where run folders go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -62,6 +67,15 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be broken, when, and stop.")] = False,
     set_: Overrides = None,
+    backend: OtherBackend = None,
+    yes_break: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--yes-break",
+            metavar="SCENARIO",
+            help="Confirm, by the scenario's name, that it may break what Aftershock did not start. Repeatable.",
+        ),
+    ] = None,
     runs: RunsFolder = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
 ) -> None:
@@ -69,42 +83,75 @@ def run(
     registry = installed()
     paths = _scenario_paths(scenarios, replay)
     # All scenarios are parsed before any is started: a mistake in the last one must not cost an hour.
-    parsed = [(path, load(path, registry, overrides=_pairs(set_))) for path in paths]
+    parsed = [(path, load(path, registry, overrides=_pairs(set_), backend=backend)) for path in paths]
     chosen = [(path, scenario, _seed(seed, scenario)) for path, scenario in parsed]
     if dry_run:
         for _, scenario, its_seed in chosen:
             _print_timeline(scenario, its_seed, registry)
+            _out(preview(scenario, registry))
         return
+    permitted = [confirm(s, registry, named=yes_break or (), ask=on_terminal()) for _, s, _ in chosen]
     codes: list[ExitCode] = []
-    for path, scenario, its_seed in chosen:
-        codes.append(_run_one(path, scenario, its_seed, registry, runs, quiet))
-        if codes[-1] in (ExitCode.INTERRUPTED, ExitCode.HEAL_FAILED):
+    for (path, scenario, its_seed), confirmed in zip(chosen, permitted, strict=True):
+        request = _Chosen(path, scenario, its_seed, registry, runs, confirmed)
+        code, go_on = _run_one(request, quiet=quiet)
+        codes.append(code)
+        if not go_on:
             break  # nothing new is broken after "stop", nor where something is still broken
+    if len(codes) < len(chosen):
+        _error(f"not run after that: {', '.join(str(path) for path, _, _ in chosen[len(codes) :])}")
     raise typer.Exit(most_severe(codes))
 
 
-def _run_one(path: Path, scenario: Scenario, seed: int, registry: Registry, runs: Path, quiet: bool) -> ExitCode:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Chosen:
+    """One scenario of the command line, ready to be run."""
+
+    path: Path
+    scenario: Scenario
+    seed: int
+    registry: Registry
+    runs: Path
+    confirmed: bool
+
+
+def _run_one(chosen: _Chosen, *, quiet: bool) -> tuple[ExitCode, bool]:
+    """Run one scenario. Returns its exit code, and whether the next one may begin."""
     from .progress import Progress
     from .run import RunRequest
     from .run import run as run_scenario
 
     progress = Progress(_console(), quiet=quiet)
-    request = RunRequest(scenario=scenario, seed=seed, source=str(path), runs=runs, registry=registry)
+    request = RunRequest(
+        scenario=chosen.scenario,
+        seed=chosen.seed,
+        source=str(chosen.path),
+        runs=chosen.runs,
+        registry=chosen.registry,
+        confirmed=chosen.confirmed,
+    )
+    ended_early = False
 
     def call() -> ExitCode:
         # A fail is never retried. Every attempt keeps its own run folder and is shown.
-        left = scenario.on_unknown.retry
+        nonlocal ended_early
+        left = chosen.scenario.on_unknown.retry
         while True:
             interrupts = Interrupts(announce=progress.note)
-            with interrupts.installed():
-                result = run_scenario(request, progress=progress, interrupts=interrupts)
+            try:
+                with interrupts.installed():
+                    result = run_scenario(request, progress=progress, interrupts=interrupts)
+            finally:
+                ended_early = interrupts.aborted is not None
             _print_verdict(result.verdict, result.folder)
-            if result.verdict["verdict"] != Verdict.UNKNOWN or left == 0:
+            # What ended this run early would end the next one too, or is not to be met again at all.
+            if result.verdict["verdict"] != Verdict.UNKNOWN or left == 0 or ended_early:
                 return result.exit_code
             progress.note(f"Unknown; trying again, {left} left (on_unknown.retry)")
             left -= 1
 
-    return _guarded(call)
+    code = _guarded(call)
+    return code, not ended_early and code not in (ExitCode.INTERRUPTED, ExitCode.HEAL_FAILED)
 
 
 @app.command()
@@ -131,13 +178,13 @@ def report(folder: RunArgument) -> None:
 
 
 @app.command()
-def validate(scenarios: Scenarios = None, *, set_: Overrides = None) -> None:
+def validate(scenarios: Scenarios = None, *, set_: Overrides = None, backend: OtherBackend = None) -> None:
     """Check scenario files without running them."""
     registry = installed()
     codes = []
     for path in _scenario_paths(scenarios, None):
         try:
-            scenario = load(path, registry, overrides=_pairs(set_))
+            scenario = load(path, registry, overrides=_pairs(set_), backend=backend)
         except UsageError as error:
             _error(error)
             codes.append(ExitCode.USAGE)
@@ -145,6 +192,9 @@ def validate(scenarios: Scenarios = None, *, set_: Overrides = None) -> None:
             size = f"{len(scenario.faults)} faults, {scenario.load.duration_s:g} s of load"
             _out(f"{path}: {scenario.name} is valid ({size})")
     raise typer.Exit(most_severe(codes))
+
+
+app.command()(stop)
 
 
 @app.command("list")
@@ -180,13 +230,14 @@ def heal(*, as_json: AsJson = False) -> None:
 @app.command()
 def doctor(*, as_json: AsJson = False) -> None:
     """Say what this machine can do: every fault on every backend, and what would mend the rest."""
-    from .doctor import examine, render_text
+    from .doctor import examine
+    from .doctor_text import render
 
     found = examine(installed())
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        _out(render_text(found))
+        _out(render(found))
     raise typer.Exit(ExitCode.PASS if found["usable"] else ExitCode.SETUP)
 
 
@@ -209,6 +260,9 @@ def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path
 def version() -> None:
     """Print the version."""
     _out(f"aftershock {environment.tool_version()}")
+
+
+app.command()(images)
 
 
 # ------------------------------------------------------------------------------------------------ entry
@@ -237,6 +291,9 @@ def _guarded(call: Callable[[], ExitCode]) -> ExitCode:
     except Interrupted as interrupted:
         _error(f"{interrupted}; everything was undone, and what was recorded is kept")
         return ExitCode.INTERRUPTED
+    except Aborted as aborted:
+        _error(f"ended early: {aborted}; everything was undone, and what was recorded is kept")
+        return ExitCode.UNKNOWN
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except typer.Exit:

@@ -91,7 +91,7 @@ def judge_record(record: RunRecord, *, deadline_s: float = 60.0, checker: Checke
             results=tuple(results),
             required=tuple(required),
             verdict=verdict,
-            exit_code=_exit_code(record.scenario, verdict),
+            exit_code=_exit_code(record, verdict),
             gaps=gaps,
             assumptions=tuple(found.assumptions),
             linearizability=found.linearizability,
@@ -117,9 +117,11 @@ def _is_required(scenario: Scenario, name: str) -> bool:
     return name in scenario.required or name == _ALWAYS_REQUIRED
 
 
-def _exit_code(scenario: Scenario, verdict: Verdict) -> ExitCode:
+def _exit_code(record: RunRecord, verdict: Verdict) -> ExitCode:
     if verdict is Verdict.UNKNOWN:
-        return ExitCode.PASS if scenario.on_unknown.then == "warn" else ExitCode.UNKNOWN
+        # "warn" is for records that do not allow a decision; what safety has ended is not let through by it.
+        warn = record.scenario.on_unknown.then == "warn" and record.facts.aborted is None
+        return ExitCode.PASS if warn else ExitCode.UNKNOWN
     return ExitCode.PASS if verdict is Verdict.PASS else ExitCode.FAIL
 
 

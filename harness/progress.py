@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,13 +86,18 @@ class Progress:
         origin_ns: int,
         duration_s: float,
         stop: threading.Event,
+        *,
+        nearest: Callable[[], str | None] = lambda: None,
     ) -> Iterator[Watch]:
-        """Show the load until the block ends; sets `stop` when a load process dies."""
+        """Show the load until the block ends; sets `stop` when a load process dies.
+
+        `nearest` gives what is about to end the run early, if anything is.
+        """
         watch, ended = Watch(), threading.Event()
         live = Live(console=self._console, transient=True, auto_refresh=False) if self._live else None
         thread = threading.Thread(
             target=self._watch,
-            args=(load, schedule, origin_ns, duration_s, stop, ended, watch, live),
+            args=(load, schedule, origin_ns, duration_s, stop, ended, watch, live, nearest),
             name="progress",
             daemon=True,
         )
@@ -114,6 +119,7 @@ class Progress:
         ended: threading.Event,
         watch: Watch,
         live: Live | None,
+        nearest: Callable[[], str | None],
     ) -> None:
         printed_s = 0.0
         while not ended.wait(_LIVE_INTERVAL_S):
@@ -124,6 +130,9 @@ class Progress:
                 return
             at_s = (time.monotonic_ns() - origin_ns) / 1e9
             line = _line(load.progress(), schedule.current(at_s), max(0.0, duration_s - at_s))
+            near = nearest()
+            if near is not None:
+                line += f"   near its end: {near}"
             if live is not None:
                 live.update(Text(line), refresh=True)
             elif at_s - printed_s >= _PLAIN_INTERVAL_S:

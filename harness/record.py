@@ -40,7 +40,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """`run.json`. `origin_ns` is CLOCK_MONOTONIC at the start of the load: second 0 of everything that is shown."""
+    """`run.json`. `origin_ns` is CLOCK_MONOTONIC at the start of the load: second 0 of everything that is shown.
+
+    `aborted` is what ended the run early (`safety.Abort`), None when nothing of the scenario's `[safety]` did.
+    """
 
     run_id: str
     scenario: str
@@ -54,6 +57,7 @@ class RunFacts:
     load_end_ns: int | None
     state: str
     problem: str | None
+    aborted: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +161,17 @@ def _facts(path: Path, run: Mapping[str, Any]) -> RunFacts:
         load_end_ns=end if isinstance(end, int) else None,
         state=state,
         problem=None if run.get("problem") is None else str(run["problem"]),
+        aborted=_aborted(path, run.get("aborted")),
     )
+
+
+def _aborted(path: Path, value: Any) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("condition", "text")):
+        raise RunFolderError(f'{path}: aborted is {value!r}, expected {{"condition": "...", "text": "...", ...}}')
+    numbers = {name: value[name] if isinstance(value.get(name), int | float) else None for name in ("value", "limit")}
+    return {"condition": value["condition"], "text": value["text"], **numbers}
 
 
 class _AnySettings(Settings):

@@ -3,7 +3,7 @@
     run(request) = record everything into a run folder, then judge that folder, then render the judgement.
 
 Whatever goes wrong while recording is undone first (context managers, then the watchdog should we die) and judged
-after: a run that was cut short may fail and never passes.
+after: a run that was cut short, also by a condition of its own `[safety]`, may fail and never passes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from ..reports import write_reports
 from ..workloads.convert import convert
 from ..workloads.launcher import LoadHandle, LoadSpec, start_load
 from . import environment, resources
+from .abort import Watcher
+from .attached import attached
 from .errors import AftershockError, HealError, SetupError
 from .files import write_json, write_text
+from .identity import ProcessIdentity
 from .interfaces import Backend, Cluster, Stage
-from .interrupts import Interrupted, Interrupts
+from .interrupts import Aborted, Interrupted, Interrupts
 from .journal import RunJournal, default_state_folder
 from .judge import check_folder
 from .progress import Progress
 from .registry import Registry
 from .run_folder import RunFolder
+from .safety import permit
 from .scenario import Scenario, to_toml
-from .schedule import Schedule, plan
+from .schedule import Schedule, plan, resolve
 from .timeline import Timeline
 from .verdict import ExitCode
 from .watchdog import start_watchdog
@@ -49,7 +53,7 @@ LOAD_DRAIN_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What to run, and where the run folder goes."""
+    """What to run, and where the run folder goes. `confirmed`: the user has said that attached targets may break."""
 
     scenario: Scenario
     seed: int
@@ -57,6 +61,7 @@ class RunRequest:
     runs: Path
     registry: Registry
     checker_deadline_s: float = 60.0
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +76,34 @@ class RunResult:
 def run(request: RunRequest, *, progress: Progress, interrupts: Interrupts) -> RunResult:
     """Run one scenario and judge it.
 
-    Raises SetupError when the system did not start (exit 4), HealError when something is still changed (exit 5), and
-    Interrupted after undoing everything (exit 130). The run folder is kept in every case.
+    Raises UsageError when it would touch what nobody permitted (exit 2), SetupError when the system did not start
+    (exit 4), HealError when something is still changed (exit 5), Interrupted after undoing everything (exit 130), and
+    Aborted after undoing everything when a condition ended it before there was anything to judge, or while judging
+    (exit 3). The run folder is kept in every case but the first.
     """
-    with RunFolder.create(request.runs, scenario=request.scenario.name, seed=request.seed) as folder:
-        progress.started(folder.path, request.scenario.name, request.seed)
-        heal_error = _record(request, folder, progress, interrupts)
-        if heal_error is not None and folder.facts.get("origin_ns") is None:
-            raise heal_error
-        try:
-            verdict, exit_code = _judge(request, folder, progress, interrupts, heal_error)
-        except BaseException:
-            if heal_error is not None:
-                raise heal_error from None
-            raise
+    scenario = request.scenario
+    permit(attached(scenario, request.registry), scenario.safety, confirmed=request.confirmed, scenario=scenario.name)
+    with RunFolder.create(request.runs, scenario=scenario.name, seed=request.seed) as folder:
+        progress.started(folder.path, scenario.name, request.seed)
+        watcher = Watcher(
+            scenario.safety,
+            load_s=scenario.load.duration_s,
+            run_folder=folder.path,
+            ask=interrupts.abort,
+            events=folder.event,
+        )
+        with watcher.watching():
+            heal_error = _record(request, folder, progress, interrupts, watcher)
+            watcher.recorded()
+            interrupts.too_late()
+            if heal_error is not None and folder.facts.get("origin_ns") is None:
+                raise heal_error
+            try:
+                verdict, exit_code = _judge(request, folder, progress, interrupts, heal_error)
+            except BaseException:
+                if heal_error is not None:
+                    raise heal_error from None
+                raise
         if heal_error is not None:
             raise heal_error
         return RunResult(folder=folder.path, exit_code=exit_code, verdict=verdict)
@@ -106,11 +125,15 @@ def _judge(
     return verdict, exit_code
 
 
-def _record(request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts) -> HealError | None:
-    """Record the run. A failed heal is returned, not raised: what was recorded until then is worth judging."""
+def _record(
+    request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts, watcher: Watcher
+) -> HealError | None:
+    """Record the run. A failed heal is returned, not raised, and an abort of the load is neither: what was recorded
+    until then is worth judging.
+    """
     scenario = request.scenario
     try:
-        write_text(folder.path / "scenario.toml", to_toml(scenario.model_copy(update={"seed": request.seed})))
+        write_text(folder.path / "scenario.toml", to_toml(resolve(scenario, request.seed)))
         write_json(folder.path / "environment.json", environment.facts())
         folder.update(
             scenario=scenario.name,
@@ -123,16 +146,24 @@ def _record(request: RunRequest, folder: RunFolder, progress: Progress, interrup
             state="running",
             problem=None,
         )
-        _Recording(request, folder, progress, interrupts).record()
+        with interrupts.allowed():
+            watcher.check_before()
+        _Recording(request, folder, progress, interrupts, watcher).record()
         if folder.lost is not None:
             raise folder.lost
     except BaseException as error:
         # Whatever was raised on the way out of a failed heal must not hide it: something is still changed.
         heal_error = _heal_error_behind(error)
+        aborted = _abort_behind(error)
+        if aborted is not None:
+            with suppress(OSError):
+                folder.update(aborted=aborted.abort.to_json())
         if heal_error is not None:
             _keep_problem(folder, heal_error)
             return heal_error
-        _keep_problem(folder, error, state="interrupted" if isinstance(error, Interrupted) else "failed")
+        _keep_problem(folder, error, state="interrupted" if isinstance(error, Interrupted | Aborted) else "failed")
+        if isinstance(error, Aborted) and folder.facts.get("origin_ns") is not None and folder.lost is None:
+            return None
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
                 f"{folder.path}: the disk is full, so the record of this run is cut short and cannot be judged. "
@@ -149,6 +180,13 @@ def _heal_error_behind(error: BaseException | None) -> HealError | None:
     return error
 
 
+def _abort_behind(error: BaseException | None) -> Aborted | None:
+    """The abort that an exception is, or was raised in the handling of."""
+    while error is not None and not isinstance(error, Aborted):
+        error = error.__context__
+    return error
+
+
 def _keep_problem(folder: RunFolder, error: BaseException, *, state: str = "failed") -> None:
     """Write the problem into run.json. A disk that is full has no room for that either, which is no new problem."""
     with suppress(OSError):
@@ -158,8 +196,11 @@ def _keep_problem(folder: RunFolder, error: BaseException, *, state: str = "fail
 class _Recording:
     """Everything before the run folder is complete. One instance records once."""
 
-    def __init__(self, request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts) -> None:
+    def __init__(
+        self, request: RunRequest, folder: RunFolder, progress: Progress, interrupts: Interrupts, watcher: Watcher
+    ) -> None:
         self._request = request
+        self._watcher = watcher
         self._scenario = request.scenario
         self._folder = folder
         self._progress = progress
@@ -191,7 +232,10 @@ class _Recording:
         """Everything that has to be undone stands on `stack`, in the order of its making."""
         registry, folder = self._request.registry, self._folder
         journal = stack.enter_context(RunJournal.open(folder.path, folder.run_id, default_state_folder()))
-        stack.enter_context(start_watchdog(journal))
+        watchdog = ProcessIdentity.of(stack.enter_context(start_watchdog(journal)))
+        if watchdog is None:
+            raise SetupError("the watchdog ended as soon as it had started; logs/watchdog.log may say why")
+        stack.enter_context(self._watcher.needing(watchdog))
         stage = stack.enter_context(
             backend.open(run_id=folder.run_id, run_folder=folder.path, journal=journal, events=self._event)
         )
@@ -225,16 +269,21 @@ class _Recording:
             schedule=schedule,
             cluster=cluster,
             registry=self._request.registry,
-            events=self._folder.event,
+            events=self._watcher.event,
             journal=journal,
             origin_ns=origin_ns,
             hot_key=self._hot_key(),
         )
-        duration_s = self._scenario.load.duration_s
-        with self._progress.watching(load, schedule, origin_ns, duration_s, stop) as watch:
+        duration_s, timeout_s = self._scenario.load.duration_s, self._scenario.load.timeout_s
+        with (
+            self._watcher.load(load.progress, origin_ns=origin_ns, timeout_s=timeout_s),
+            self._progress.watching(
+                load, schedule, origin_ns, duration_s, stop, nearest=self._watcher.nearest
+            ) as watch,
+        ):
             timeline.run(stop)
             # A load process that hangs must not hold the run for ever; what it lacks shows in its own account.
-            deadline_s = self._scenario.load.timeout_s + LOAD_DRAIN_S
+            deadline_s = timeout_s + LOAD_DRAIN_S
             until_ns = origin_ns + int((duration_s + deadline_s) * 1e9)
             while not stop.is_set() and not load.finished() and time.monotonic_ns() < until_ns:
                 stop.wait(0.05)
@@ -288,6 +337,8 @@ class _Recording:
     def _event(self, kind: str, /, *, source: str = "harness", t_ns: int | None = None, **fields: Any) -> None:
         """The stage's events; a helper of the backend that dies by itself takes the links with it, and ends the run."""
         self._folder.event(kind, source=source, t_ns=t_ns, **fields)
+        if kind == "backend":
+            self._progress.note(fields["text"])  # where it runs is never a surprise
         if kind == "member.exited" and not fields["expected"] and fields["member"] not in self._members:
             self._problems.append(f"{fields['member']} of the backend died by itself; see its log in logs/")
             self._interrupts.stop.set()
@@ -304,7 +355,7 @@ class _Recording:
             seed=self._request.seed,
             load=self._scenario.load,
             workloads=self._scenario.workloads,
-            endpoints=cluster.endpoints(),
+            clients=cluster.clients(),
             folder=self._slots,
         )
 

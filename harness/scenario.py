@@ -13,20 +13,29 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .check_needs import unfed
 from .errors import ScenarioError
+from .fault_budget import FaultBudget, disk_losses_allowed
+from .fault_draw import Frame, drawn_mistakes
+from .fault_plans import Expect, FaultPlan, RandomPlan, misplaced, unrolled
 from .registry import Registry
+from .safety import SafetyPlan
+from .safety import mistakes as safety_mistakes
 
 __all__ = [
     "CHECK_NAMES",
+    "Expect",
     "FaultPlan",
     "LoadPlan",
+    "RandomPlan",
     "Scenario",
     "Targets",
     "WorkloadPlan",
+    "frame",
     "load",
     "parse",
     "to_toml",
@@ -43,8 +52,6 @@ CHECK_NAMES = (
     "load",
     "replica-agreement",
 )
-
-Expect = Literal["available", "recovers", "unavailable"]
 
 
 class _Model(BaseModel):
@@ -68,22 +75,6 @@ class LoadPlan(_Model):
     in_flight: int = Field(default=400, ge=1, le=10_000, description="operations in flight at most, per client group")
     processes: int = Field(default=1, ge=1, le=8)
     record: bool = True
-
-
-class FaultPlan(_Model):
-    """One fault window. `settings` are the fault's own."""
-
-    id: str
-    name: str
-    start_s: float = Field(ge=0)
-    duration_s: float = Field(gt=0)
-    expect: Expect = "recovers"
-    rto_s: float = Field(default=5.0, gt=0)
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def end_s(self) -> float:
-        return self.start_s + self.duration_s
 
 
 class Targets(_Model):
@@ -111,7 +102,10 @@ class PluginChoice(_Model):
 
 
 class Scenario(_Model):
-    """A whole scenario, resolved: names known, settings valid, windows inside the load and not overlapping."""
+    """A whole scenario, resolved: names known, settings valid, repeated faults unrolled, windows inside the load.
+
+    `random` says what a seed draws; `schedule.resolve` puts the drawn windows into `faults` and takes it out.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     description: str = ""
@@ -122,13 +116,17 @@ class Scenario(_Model):
     load: LoadPlan = LoadPlan()
     workloads: tuple[WorkloadPlan, ...]
     faults: tuple[FaultPlan, ...] = ()
+    random: RandomPlan | None = None
     targets: Targets = Targets()
     required: tuple[str, ...] = CHECK_NAMES
     on_unknown: OnUnknown = OnUnknown()
+    safety: SafetyPlan = SafetyPlan()
     settle_s: float = Field(default=20, gt=0, description="time for the system to be whole again after the load")
 
 
-def load(path: Path, registry: Registry, *, overrides: Mapping[str, str] | None = None) -> Scenario:
+def load(
+    path: Path, registry: Registry, *, overrides: Mapping[str, str] | None = None, backend: str | None = None
+) -> Scenario:
     """Read and parse a scenario file. Raises ScenarioError naming the file and every mistake in it."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -136,22 +134,42 @@ def load(path: Path, registry: Registry, *, overrides: Mapping[str, str] | None 
         raise ScenarioError(str(path), [f"cannot be read: {error.strerror or error}"]) from None
     except UnicodeDecodeError as error:
         raise ScenarioError(str(path), [f"is not UTF-8 text (byte {error.start}); a scenario is a TOML file"]) from None
-    return parse(text, registry, where=str(path), overrides=overrides)
+    return parse(text, registry, where=str(path), overrides=overrides, backend=backend)
 
 
-def parse(text: str, registry: Registry, *, where: str, overrides: Mapping[str, str] | None = None) -> Scenario:
-    """Parse TOML text. `overrides` are `--set` pairs: dotted key to TOML value (bare words are taken as strings)."""
+def parse(
+    text: str,
+    registry: Registry,
+    *,
+    where: str,
+    overrides: Mapping[str, str] | None = None,
+    backend: str | None = None,
+) -> Scenario:
+    """Parse TOML text. `overrides` are `--set` pairs: dotted key to TOML value (bare words are taken as strings).
+
+    `backend` names another backend than the text does; of the text's settings it keeps those that it knows.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(where, [f"not valid TOML: {error}"]) from None
     problems: list[str] = []
+    if backend is not None:
+        _choose_backend(document, backend, registry)
     for key, value in (overrides or {}).items():
         _override(document, key, value, problems)
     scenario = _resolve(document, registry, problems)
     if problems or scenario is None:
         raise ScenarioError(where, problems)
     return scenario
+
+
+def _choose_backend(document: dict[str, Any], name: str, registry: Registry) -> None:
+    table = document.get("backend", {"name": "process"})
+    if isinstance(table, dict) and table.get("name") != name:
+        plugin = registry.find("backend", name)
+        known = plugin.settings.model_fields if plugin is not None else {}
+        document["backend"] = {**{key: value for key, value in table.items() if key in known}, "name": name}
 
 
 def _override(document: dict[str, Any], key: str, text: str, problems: list[str]) -> None:
@@ -183,10 +201,11 @@ _OWN_KEYS = {
     "system": {"name"},
     "backend": {"name"},
     "workload": {"name", "share"},
-    "fault": {"name", "start_s", "duration_s", "expect", "rto_s", "id"},
+    "fault": {"name", "start_s", "duration_s", "expect", "rto_s", "id", "overlap", "every_s", "times"},
+    "random.fault": {"name", "weight", "duration_s", "expect", "rto_s"},
 }
 _TOP = ("name", "description", "seed", "control", "settle_s", "schema")
-_TABLES = ("load", "targets", "checks", "on_unknown", "system", "backend", "workload", "fault")
+_TABLES = ("load", "targets", "checks", "on_unknown", "safety", "system", "backend", "workload", "fault", "random")
 
 
 def _resolve(document: dict[str, Any], registry: Registry, problems: list[str]) -> Scenario | None:
@@ -196,7 +215,7 @@ def _resolve(document: dict[str, Any], registry: Registry, problems: list[str]) 
     if document.get("schema", 1) != 1:
         problems.append(f"schema: expected 1, found {document['schema']!r}; this version reads schema 1")
     values: dict[str, Any] = {key: document[key] for key in _TOP if key in document and key != "schema"}
-    for key in ("load", "targets", "on_unknown"):
+    for key in ("load", "targets", "on_unknown", "safety"):
         if key in document:
             values[key] = document[key]
     checks = document.get("checks", {})
@@ -214,27 +233,82 @@ def _resolve(document: dict[str, Any], registry: Registry, problems: list[str]) 
     values["system"] = _plugin("system", document.get("system", {"name": "reference"}), registry, problems)
     values["backend"] = _plugin("backend", document.get("backend", {"name": "process"}), registry, problems)
     values["workloads"] = _plugins("workload", document.get("workload", []), registry, problems)
+    problems.extend(_settle_required(values, registry))
     values["faults"] = _plugins("fault", document.get("fault", []), registry, problems)
     for number, fault in enumerate(values["faults"], start=1):
         if isinstance(fault, dict):
             fault.setdefault("id", f"f{number}")
+    if "random" in document:
+        values["random"] = _random(document["random"], registry, problems)
     try:
         scenario = Scenario.model_validate(values)
     except ValidationError as error:
         problems.extend(_sentences(error))
         return None
-    problems.extend(_inconsistencies(scenario))
-    return scenario
+    windows = unrolled(scenario.faults, scenario.load.duration_s)
+    resolved = scenario.model_copy(update={"faults": tuple(placed.plan for placed in windows)})
+    problems.extend(misplaced(scenario.faults, windows, scenario.load.duration_s))
+    problems.extend(_inconsistencies(resolved))
+    return resolved
 
 
-def _plugin(kind: str, table: Any, registry: Registry, problems: list[str], where: str | None = None) -> Any:
-    where = where or kind
+def _random(table: Any, registry: Registry, problems: list[str]) -> Any:
+    """The section [random] with its templates, each checked against its fault's own settings."""
+    if not isinstance(table, dict):
+        problems.append("random: expected a table such as [random] with [[random.fault]] below it")
+        return None
+    known = [*(name for name in RandomPlan.model_fields if name != "faults"), "fault"]
+    for key in table:
+        if key not in known:
+            problems.append(f"random.{key}: unknown key{_nearest(key, known)}")
+    values = {key: value for key, value in table.items() if key in known and key != "fault"}
+    templates = table.get("fault", [])
+    if not isinstance(templates, list) or not templates:
+        problems.append("random.fault: at least one kind of window is needed, written [[random.fault]]")
+        return None
+    values["faults"] = found = []
+    for number, template in enumerate(templates):
+        own = _plugin("fault", template, registry, problems, f"random.fault.{number}", _OWN_KEYS["random.fault"])
+        plugin = registry.find("fault", str(own.get("name")))
+        found.append({**own, "loses_disk": bool(getattr(plugin, "loses_disk", False))})
+    return values
+
+
+def _settle_required(values: dict[str, Any], registry: Registry) -> list[str]:
+    """Requires all checks that the workloads can feed, where the text names none; what it names must be among them."""
+    functions: set[str] = set()
+    for own in values["workloads"]:
+        plugin = registry.find("workload", str(own.get("name")))
+        if plugin is None or not hasattr(plugin, "functions") or "settings" not in own:
+            return []  # another mistake, or a saved run, whose scenario was settled when it ran
+        functions |= plugin.functions(plugin.settings.model_validate(own["settings"]))
+    missing = unfed(functions) if values["workloads"] else {}
+    if "required" not in values:
+        values["required"] = [name for name in CHECK_NAMES if name not in missing]
+        return []
+    named = values["required"] if isinstance(values["required"], list) else []
+    return [
+        f"checks.required: {name} can never be judged in this scenario. {missing[name]} Leave it out, or add a workload"
+        for name in named
+        if name in missing
+    ]
+
+
+def _plugin(
+    kind: str,
+    table: Any,
+    registry: Registry,
+    problems: list[str],
+    where: str | None = None,
+    own_keys: set[str] | None = None,
+) -> Any:
+    where, own_keys = where or kind, own_keys or _OWN_KEYS[kind]
     if not isinstance(table, dict):
         problems.append(f"{where}: expected a table, found {type(table).__name__}")
         return {"name": "-"}
     name = table.get("name")
-    own = {key: value for key, value in table.items() if key in _OWN_KEYS[kind]}
-    settings = {key: value for key, value in table.items() if key not in _OWN_KEYS[kind]}
+    own = {key: value for key, value in table.items() if key in own_keys}
+    settings = {key: value for key, value in table.items() if key not in own_keys}
     if not isinstance(name, str):
         problems.append(f"{where}.name: missing; known: {', '.join(registry.names(kind))}")
         return {**own, "name": "-"}
@@ -247,7 +321,7 @@ def _plugin(kind: str, table: Any, registry: Registry, problems: list[str], wher
     try:
         own["settings"] = model.model_validate(settings).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
-        fields = [*model.model_fields, *_OWN_KEYS[kind]]
+        fields = [*model.model_fields, *sorted(own_keys)]
         problems.extend(f"{where}.{sentence}" for sentence in _sentences(error, fields))
     return own
 
@@ -291,23 +365,16 @@ def _inconsistencies(scenario: Scenario) -> list[str]:
         found.append(f"workload: the shares add up to {share:g}, expected 1")
     if scenario.control and any(f.name != "noop" for f in scenario.faults):
         found.append("control: a control run may hold no fault but noop")
-    if not scenario.control and not scenario.faults:
+    if scenario.control and scenario.random is not None:
+        found.append("control: a control run may hold no fault but noop, and [random] draws others")
+    if not scenario.control and not scenario.faults and scenario.random is None:
         found.append("fault: there is none; add [[fault]], or say control = true if that is meant")
     ids = [f.id for f in scenario.faults]
     found.extend(f"fault: the id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
-    end_s = 0.0
-    for number, fault in enumerate(scenario.faults):
-        where = f"fault.{number} ({fault.name})"
-        if fault.start_s < end_s:
-            found.append(f"{where}: starts at {fault.start_s:g} s, before the one before it has ended ({end_s:g} s)")
-        end_s = max(end_s, fault.end_s)
-        if fault.end_s > scenario.load.duration_s:
-            found.append(f"{where}: ends at {fault.end_s:g} s, after the load ({scenario.load.duration_s:g} s)")
-        if fault.expect == "recovers" and fault.rto_s > scenario.load.duration_s - fault.start_s:
-            found.append(
-                f"{where}: rto_s = {fault.rto_s:g} reaches past the end of the load; recovery could not be seen"
-            )
+    if scenario.random is not None:
+        found.extend(drawn_mistakes(scenario.random, frame(scenario)))
     found.extend(_unresolvable(scenario))
+    found.extend(safety_mistakes(scenario.safety, load_s=scenario.load.duration_s))
     for name in scenario.targets.advisory:
         if name not in Targets.model_fields or name == "advisory":
             names = [n for n in Targets.model_fields if n != "advisory"]
@@ -315,33 +382,53 @@ def _inconsistencies(scenario: Scenario) -> list[str]:
     return found
 
 
-def _excused_s(fault: FaultPlan, load_s: float) -> float:
-    """Seconds in which only the gap is judged (DESIGN section 4, targets under faults)."""
-    if fault.expect == "available":
-        return 0.0
-    until_s = fault.start_s + fault.rto_s if fault.expect == "recovers" else fault.end_s + fault.rto_s
-    return min(until_s, load_s) - fault.start_s
+def frame(scenario: Scenario) -> Frame:
+    """What windows that are drawn for this scenario must fit into."""
+    at_once = 1 if scenario.random is None else scenario.random.at_once
+    rate_per_s = scenario.load.rate_per_s
+    return Frame(
+        load_s=scenario.load.duration_s,
+        explicit=scenario.faults,
+        budget=FaultBudget(at_once=at_once, disks=disk_losses_allowed(scenario.system.settings)),
+        least_steady_s=max((needed for _, needed in _needed(scenario.targets)), default=0) / rate_per_s,
+    )
+
+
+# Fewer do not show a 99th percentile.
+_LEAST_FOR_P99: Final = 1000
+
+
+def _needed(targets: Targets) -> list[tuple[str, int]]:
+    """Target -> operations outside recovery windows that it takes to tell a kept target from a broken one.
+
+    A ratio that one failed operation already breaks cannot be told from none.
+    """
+    found = []
+    if targets.success_ratio is not None and targets.success_ratio < 1:
+        found.append(("success_ratio", math.ceil(1 / (1 - targets.success_ratio) - 1e-6)))
+    if targets.latency_p99_ms is not None:
+        found.append(("latency_p99_ms", _LEAST_FOR_P99))
+    return found
 
 
 def _unresolvable(scenario: Scenario) -> list[str]:
-    """A ratio that one failed operation already breaks cannot be told from none: too few operations."""
-    faulty_s = sum(_excused_s(fault, scenario.load.duration_s) for fault in scenario.faults)
-    steady_s = max(0.0, scenario.load.duration_s - faulty_s)
+    """Targets for which there are too few operations outside the times in which failures are excused."""
+    steady_s = frame(scenario).steady_s(())
     operations = steady_s * scenario.load.rate_per_s
-    target = scenario.targets.success_ratio
     found = []
-    if target is not None and target < 1:
-        needed = math.ceil(1 / (1 - target) - 1e-6)
-        if operations < needed:
+    for name, needed in _needed(scenario.targets):
+        if operations >= needed - 1e-6:
+            continue
+        if name == "latency_p99_ms":
             found.append(
-                f"targets.success_ratio = {target:g}: needs {needed} operations outside recovery windows to be told "
-                f"from 100 %, and this scenario has about {operations:.0f} ({steady_s:g} s at "
-                f"{scenario.load.rate_per_s:g}/s); make the load longer, or lower the target"
+                f"targets.latency_p99_ms: needs {needed} operations outside recovery windows, there are about "
+                f"{operations:.0f}"
             )
-    p99 = scenario.targets.latency_p99_ms
-    if p99 is not None and operations < 1000:
+            continue
         found.append(
-            f"targets.latency_p99_ms: needs 1000 operations outside recovery windows, there are about {operations:.0f}"
+            f"targets.success_ratio = {scenario.targets.success_ratio:g}: needs {needed} operations outside recovery "
+            f"windows to be told from 100 %, and this scenario has about {operations:.0f} ({steady_s:g} s at "
+            f"{scenario.load.rate_per_s:g}/s); make the load longer, or lower the target"
         )
     return found
 
@@ -354,14 +441,19 @@ def to_toml(scenario: Scenario) -> str:
     data = scenario.model_dump(mode="json", exclude_none=True)
     lines = ["schema = 1"]
     lines += [f"{key} = {_value(data[key])}" for key in _TOP if key in data]
-    for key in ("load", "targets", "on_unknown"):
+    for key in ("load", "targets", "on_unknown", "safety"):
         lines += ["", f"[{key}]", *(f"{k} = {_value(v)}" for k, v in data[key].items())]
     lines += ["", "[checks]", f"required = {_value(data['required'])}"]
     for key in ("system", "backend"):
         lines += ["", f"[{key}]", f"name = {_value(data[key]['name'])}", *_settings(data[key]["settings"])]
-    for key, many in (("workload", data["workloads"]), ("fault", data["faults"])):
+    random = data.get("random")
+    if random is not None:
+        lines += ["", "[random]", *(f"{k} = {_value(v)}" for k, v in random.items() if k != "faults")]
+    templates = () if random is None else random["faults"]
+    many_of = (("workload", data["workloads"]), ("fault", data["faults"]), ("random.fault", templates))
+    for key, many in many_of:
         for item in many:
-            own = [f"{k} = {_value(v)}" for k, v in item.items() if k != "settings"]
+            own = [f"{k} = {_value(v)}" for k, v in item.items() if k not in ("settings", "loses_disk")]
             lines += ["", f"[[{key}]]", *own, *_settings(item["settings"])]
     return "\n".join(lines) + "\n"
 

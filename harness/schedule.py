@@ -2,23 +2,26 @@
 
 Which member "the primary" is cannot be known before the cluster runs; everything else is fixed here. Every window has
 its own stream of random choices, derived from the seed and the window's id, so that adding a window to a scenario does
-not change the choices of the others.
+not change the choices of the others. Windows may overlap where the scenario says so.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import ScenarioError
+from .fault_draw import derive, draw
+from .fault_plans import HAIR_S
 from .interfaces import Fault
 from .registry import Registry
-from .scenario import Expect, Scenario
+from .scenario import Expect, Scenario, frame
+from .schedule_chart import Bar, chart
 
-__all__ = ["Schedule", "Window", "plan", "render_text"]
+__all__ = ["Schedule", "Window", "plan", "render_text", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +47,18 @@ class Window:
 
     def title(self) -> str:
         """A few words: `f2 partition isolate primary`."""
-        chosen = [str(self.settings[key]) for key in ("shape", "target") if key in self.settings]
-        return " ".join([self.id, self.name, *chosen])
+        chosen = [self.settings[key] for key in ("shape", "target") if key in self.settings]
+        words = ["+".join(map(str, each)) if isinstance(each, list | tuple) else str(each) for each in chosen]
+        return " ".join([self.id, self.name, *words])
+
+    def meets(self, other: Window) -> bool:
+        """Whether the two are planned to be on at the same time for more than a hair."""
+        return min(self.end_s, other.end_s) - max(self.start_s, other.start_s) > HAIR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """All windows of a run, in order of their start; they never overlap."""
+    """All windows of a run, in order of their start. They overlap only where the scenario says that they may."""
 
     scenario: str
     seed: int
@@ -70,8 +78,27 @@ class Schedule:
         return fault
 
     def current(self, at_s: float) -> str | None:
-        """Title of the fault that is planned to be on at this second, for the progress line."""
-        return next((window.title() for window in self.windows if window.start_s <= at_s < window.end_s), None)
+        """Titles of the faults that are planned to be on at this second, for the progress line."""
+        on = [window.title() for window in self.windows if window.start_s <= at_s < window.end_s]
+        return " + ".join(on) or None
+
+    def overlapping(self) -> bool:
+        """Whether any two windows are planned to be on at the same time."""
+        return any(a.meets(b) for n, a in enumerate(self.windows) for b in self.windows[n + 1 :])
+
+
+def resolve(scenario: Scenario, seed: int) -> Scenario:
+    """The scenario under one seed: every window explicit, nothing left to draw. To run it again is to replay it.
+
+    Raises ScenarioError when nothing can be drawn; scenarios that were parsed have room for one window at least.
+    """
+    if scenario.random is None:
+        return scenario.model_copy(update={"seed": seed})
+    drawn = draw(scenario.random, seed, frame(scenario))
+    if not drawn:
+        raise ScenarioError(scenario.name, [f"random: seed {seed} draws no window at all; widen its ranges"])
+    faults = sorted([*scenario.faults, *drawn], key=lambda fault: fault.start_s)
+    return scenario.model_copy(update={"seed": seed, "faults": tuple(faults), "random": None})
 
 
 def plan(scenario: Scenario, seed: int) -> Schedule:
@@ -85,9 +112,9 @@ def plan(scenario: Scenario, seed: int) -> Schedule:
             expect=fault.expect,
             rto_s=fault.rto_s,
             settings=dict(fault.settings),
-            rng_seed=_derive(seed, fault.id),
+            rng_seed=derive(seed, f"fault/{fault.id}"),
         )
-        for fault in scenario.faults
+        for fault in resolve(scenario, seed).faults
     ]
     return Schedule(
         scenario=scenario.name,
@@ -97,11 +124,6 @@ def plan(scenario: Scenario, seed: int) -> Schedule:
         settle_s=scenario.settle_s,
         windows=tuple(sorted(windows, key=lambda window: window.start_s)),
     )
-
-
-def _derive(seed: int, fault_id: str) -> int:
-    """A seed per window. A hash, and not Python's own, which differs from process to process."""
-    return int.from_bytes(hashlib.sha256(f"aftershock/{seed}/fault/{fault_id}".encode()).digest()[:8])
 
 
 _EXPECTED = {
@@ -119,19 +141,28 @@ def render_text(schedule: Schedule, registry: Registry | None = None) -> str:
     count = len(schedule.windows)
     how_many = f"{count or 'no'} fault window{'' if count == 1 else 's'}"
     lines = [
-        f"Schedule of {schedule.scenario}, seed {schedule.seed}: {how_many}",
+        f"Schedule of {schedule.scenario}, seed {schedule.seed}: {how_many}"
+        + (", some on at the same time" if schedule.overlapping() else ""),
         f"{_at(0)}  load begins: {schedule.rate_per_s:g} operations a second",
     ]
     for window in schedule.windows:
         lines.append(f"{_at(window.start_s)}  {window.id} {window.name}, until {window.end_s:g} s")
         lines += _indented(_described(schedule, window, registry))
         lines += _indented(_EXPECTED[window.expect].format(rto_s=window.rto_s))
+    if schedule.overlapping():
+        lines += ["", *chart([_bar(window, schedule.load_s) for window in schedule.windows], schedule.load_s), ""]
     lines += [
         f"{_at(schedule.load_s)}  load ends; up to {schedule.settle_s:g} s to be whole again, then every key is read",
         "Also undone when the run is interrupted, and by the watchdog within 10 s when the tool itself is killed.",
         "Nothing was started.",
     ]
     return "\n".join(lines)
+
+
+def _bar(window: Window, load_s: float) -> Bar:
+    from_s = window.end_s if window.expect == "unavailable" else window.start_s
+    excused_s = None if window.expect == "available" else min(from_s + window.rto_s, load_s)
+    return Bar(label=window.title(), start_s=window.start_s, end_s=window.end_s, excused_until_s=excused_s)
 
 
 def _described(schedule: Schedule, window: Window, registry: Registry | None) -> str:

@@ -53,6 +53,8 @@ shape = "isolate"           # the target with one router and its clients, agains
 target = "primary"
 expect = "recovers"         # or "available", "unavailable"
 rto_s = 5                   # back within 5 s of the injection, although the fault is still on
+# every_s = 10              # again so long after its last start; times = 2 says how often
+# overlap = true            # it may be on while another window is; docs/scenarios.md has the rest of it, and [random]
 
 [targets]
 success_ratio = 0.999       # of the operations that are owed service, outside recovery windows

@@ -5,28 +5,36 @@ fault.unproven, fault.healing, fault.healed; or fault.failed alone when it could
 fault.proven takes it back: the effect was there, and had gone before the window ended. A window whose fault
 could not be injected, or whose effect was not seen, does not end the run: what it taints is for the checks to say.
 A heal that cannot be verified does end it, with HealError, because every later measurement would be of a changed world.
+
+Every window has a thread of its own. One that was not planned to overlap another waits for it to be healed. Those that
+overlap take turns where they must not disturb each other: while one is injected and proven, or its healing is verified,
+no other is injected. Undoing waits for nobody. Once one ends in an error, or `stop` is set, all are healed. When what
+several windows broke cuts off more together than each by itself, `fault.together` says so.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import HealError
-from .interfaces import Cluster, EventSink, Evidence, Fault, FaultContext, Injection, Journal, MemberState, Role
+from .interfaces import Cluster, EventSink, Evidence, Fault, FaultContext, Injection, Journal
+from .open_windows import OpenWindows
 from .registry import Registry
 from .schedule import Schedule, Window
 
 __all__ = ["EXPIRY_MARGIN_S", "Timeline", "WindowRecord"]
 
-# After the planned end the watchdog undoes what the tool, hung or dead, did not (DESIGN section 4, faults).
-EXPIRY_MARGIN_S = 10.0
+# After the planned end the watchdog undoes what a hung tool did not; with its own time it is healed within 10 s.
+EXPIRY_MARGIN_S = 8.0
 
 _NS = 1_000_000_000
+# A window that waits looks this often whether another one has ended the schedule.
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +76,17 @@ class Timeline:
         self._clock_ns = clock_ns
         self._faults: dict[str, Fault] = {w.id: schedule.fault(w.id, registry) for w in schedule.windows}
         self._records: dict[str, WindowRecord] = {}
+        self._open = OpenWindows(cluster)
+        self._cut_off: dict[str, Mapping[str, tuple[int, ...] | None]] = {}  # of each window that is on, by itself
+        self._turn = threading.Lock()
+        self._over = threading.Event()  # a window ended in an error: the others are healed
+        self._done = {window.id: threading.Event() for window in schedule.windows}
+        self._errors: list[BaseException] = []
 
     @property
     def records(self) -> list[WindowRecord]:
-        return list(self._records.values())
+        """What became of the windows that were carried out, in the order of the schedule."""
+        return [self._records[w.id] for w in self._schedule.windows if w.id in self._records]
 
     def run(self, stop: threading.Event) -> list[WindowRecord]:
         """Carry out every window; returns early, with everything healed, once `stop` is set.
@@ -90,58 +105,109 @@ class Timeline:
                 rto_s=window.rto_s,
                 settings=dict(window.settings),
             )
-        for window in self._schedule.windows:
-            if self._wait(self._instant(window.start_s), stop):
-                break
-            self._carry_out(window, stop)
+        threads: list[threading.Thread] = []
+        try:
+            for window in self._schedule.windows:
+                if self._wait(self._instant(window.start_s), stop):
+                    break
+                thread = threading.Thread(target=self._guarded, args=(window, stop), name=f"fault {window.id}")
+                threads.append(thread)
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._over.set()
+            raise
+        finally:
+            # Nobody leaves before everything is undone, whatever was raised here.
+            for thread in threads:
+                thread.join()
+            self._raise()
         return self.records
+
+    def _guarded(self, window: Window, stop: threading.Event) -> None:
+        try:
+            for other in self._schedule.windows:
+                if other.start_s < window.start_s and not other.meets(window) and self._wait_for(other, stop):
+                    return
+            self._carry_out(window, stop)
+        except BaseException as error:
+            self._errors.append(error)
+            self._over.set()
+        finally:
+            self._done[window.id].set()
+
+    def _raise(self) -> None:
+        """Raise what ended the schedule; a failed heal before all else, and of several all that they say."""
+        heals = [error for error in self._errors if isinstance(error, HealError)]
+        if len(heals) > 1:
+            raise HealError("\n".join(map(str, heals)))
+        for error in (*heals, *self._errors):
+            raise error
 
     # -------------------------------------------------------------------------------------------- one window
 
     def _carry_out(self, window: Window, stop: threading.Event) -> None:
+        injection: Injection | None = None
+        # The stack is the net: whatever is raised between here and `_heal`, leaving it undoes the fault.
+        with ExitStack() as stack:
+            try:
+                with self._turn:
+                    if stop.is_set() or self._over.is_set():
+                        return
+                    expires_ns = self._begin(window)
+                    injection = self._inject(window, stack, expires_ns)
+                    if injection is None:
+                        return
+                    self._announce(window, injection)
+                    self._prove(window, injection, expires_ns)
+                self._wait(self._instant(window.end_s), stop)
+                # Not in turn: undoing must not wait for the proof of another window, and this only asks for states.
+                self._confirm(window, injection)
+            finally:
+                if injection is not None:
+                    self._heal(window, injection, stack)
+
+    def _begin(self, window: Window) -> int:
+        """Note that a window is carried out; returns when its fault expires (CLOCK_MONOTONIC)."""
         self._records[window.id] = WindowRecord(
             fault=window.id,
             planned_start_ns=self._instant(window.start_s),
             planned_end_ns=self._instant(window.end_s),
         )
         # A window that comes late, because its forerunner was slow to heal, still gets the whole margin.
-        expires_ns = max(self._instant(window.end_s), self._clock_ns()) + int(EXPIRY_MARGIN_S * _NS)
-        # The stack is the net: whatever is raised between here and `_heal`, leaving it undoes the fault.
-        with ExitStack() as stack:
-            injection = self._inject(window, stack, expires_ns)
-            if injection is None:
-                return
-            try:
-                self._announce(window, injection)
-                self._prove(window, injection, expires_ns)
-                self._wait(self._instant(window.end_s), stop)
-                self._confirm(window, injection)
-            finally:
-                self._heal(window, injection, stack)
+        return max(self._instant(window.end_s), self._clock_ns()) + int(EXPIRY_MARGIN_S * _NS)
 
     def _inject(self, window: Window, stack: ExitStack, expires_ns: int) -> Injection | None:
         fault, entered_ns = self._faults[window.id], self._clock_ns()
+        cluster = self._open.open(window.id)
         try:
-            reason = fault.available(self._cluster.stage)
+            reason = fault.available(cluster.stage)
             if reason is not None:
+                self._open.close(window.id)
                 self._failed(window, reason)
                 return None
-            injection = stack.enter_context(fault.inject(self._context(window, expires_ns)))
+            injection = stack.enter_context(fault.inject(self._context(window, cluster, expires_ns)))
         except HealError:
+            self._open.close(window.id)
             self._note(window, heal_verified=False)
             raise
         except Exception as error:
-            self._failed(window, _sentence(error))
             # A fault that broke off half way has undone its half; the stage is asked whether that is so.
-            left = self._left()
-            if left:
-                self._healed(window, left, [])
+            self._open.close(window.id)
+            left = self._open.left()
+            try:
+                self._failed(window, _sentence(error))
+            finally:
+                if left:
+                    self._healed(window, left, [])
             return None
         injected_ns = injection.began_ns if injection.began_ns is not None else entered_ns
         self._note(window, injected_ns=injected_ns, targets=injection.targets)
         return injection
 
     def _announce(self, window: Window, injection: Injection) -> None:
+        self._cut_off[window.id] = injection.cut_off
         self._events(
             "fault.injected",
             t_ns=self._records[window.id].injected_ns,
@@ -149,8 +215,32 @@ class Timeline:
             targets=list(injection.targets),
             description=injection.description,
             cut_off={group: None if lost is None else list(lost) for group, lost in injection.cut_off.items()},
-            reaction=_plain(injection.reaction),
+            reaction=_plain(self._owed_reaction(injection.reaction)),
         )
+        self._tell_together(newest=window.id)
+
+    def _owed_reaction(self, reaction: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Of the shards that this fault alone would move, those that can move under all that is broken by now."""
+        if reaction is None or not self._open.several() or reaction.get("kind") != "new-epoch":
+            return reaction
+        shards = self._open.still_deposed(list(reaction["shards"]))
+        return {**reaction, "shards": shards} if shards else None
+
+    def _tell_together(self, *, newest: str | None) -> None:
+        """Say whom the windows that are on now cut off together, where that is more than each of them says.
+
+        `newest` is the window with which that began; None when another one ended, and it holds for the rest from now.
+        """
+        if not self._cut_off or not self._open.several():
+            return
+        on, together = dict(self._cut_off), self._open.together()
+        if _exceeds(together, on.values()):
+            self._events(
+                "fault.together",
+                faults=sorted(on),
+                newest=newest,
+                cut_off={group: None if lost is None else list(lost) for group, lost in together.items()},
+            )
 
     def _prove(self, window: Window, injection: Injection, expires_ns: int) -> None:
         try:
@@ -190,15 +280,20 @@ class Timeline:
             stack.close()
         except Exception as error:
             problems.append(_sentence(error))
-        try:
-            evidence = injection.verify_healed()
-        except Exception as error:
-            evidence = Evidence(proven=False, facts=(f"healing could not be verified: {_sentence(error)}",))
-        self._note(window, healing_ns=healing_ns)
-        problems += self._left()
-        self._healed(window, problems if evidence.proven else [*problems, *evidence.facts], list(evidence.facts))
-        if unwritten is not None:
-            raise unwritten
+        with self._turn:
+            try:
+                evidence = injection.verify_healed()
+            except Exception as error:
+                evidence = Evidence(proven=False, facts=(f"healing could not be verified: {_sentence(error)}",))
+            self._note(window, healing_ns=healing_ns)
+            # From here on nothing that is still changed is this window's doing.
+            self._open.close(window.id)
+            self._cut_off.pop(window.id, None)
+            problems += self._open.left()
+            self._healed(window, problems if evidence.proven else [*problems, *evidence.facts], list(evidence.facts))
+            if unwritten is not None:
+                raise unwritten
+            self._tell_together(newest=None)
 
     def _healed(self, window: Window, problems: list[str], facts: list[str]) -> None:
         """Write fault.healed; raise HealError when there are problems."""
@@ -218,28 +313,13 @@ class Timeline:
 
     # -------------------------------------------------------------------------------------------- helpers
 
-    def _left(self) -> list[str]:
-        """Ask the stage itself, whatever the fault believes: windows never overlap, so nothing may be left."""
-        stage = self._cluster.stage
-        try:
-            left = [
-                f"{a} -> {b} is still impaired: {what}" for (a, b), what in sorted(stage.network.impaired().items())
-            ]
-            return left + [
-                f"{name} is still paused"
-                for name, member in stage.members.items()
-                if member.role is not Role.CLIENT and stage.processes.state(name) is MemberState.PAUSED
-            ]
-        except Exception as error:
-            return [f"the backend cannot say what is still changed: {_sentence(error)}"]
-
     def _failed(self, window: Window, error: str) -> None:
         self._note(window, error=error)
         self._events("fault.failed", fault=window.id, error=error)
 
-    def _context(self, window: Window, expires_ns: int) -> FaultContext:
+    def _context(self, window: Window, cluster: Cluster, expires_ns: int) -> FaultContext:
         return FaultContext(
-            cluster=self._cluster,
+            cluster=cluster,
             rng=window.rng(),
             journal=self._journal,
             events=self._events,
@@ -253,12 +333,19 @@ class Timeline:
         return self._origin_ns + round(at_s * _NS)
 
     def _wait(self, until_ns: int, stop: threading.Event) -> bool:
-        """Wait until an instant; True at once when `stop` is set."""
-        while not stop.is_set():
+        """Wait until an instant; True soon after `stop` is set, or another window has ended in an error."""
+        while not (stop.is_set() or self._over.is_set()):
             left_ns = until_ns - self._clock_ns()
             if left_ns <= 0:
                 return False
-            stop.wait(left_ns / _NS)
+            stop.wait(min(left_ns / _NS, _LOOK_S))
+        return True
+
+    def _wait_for(self, other: Window, stop: threading.Event) -> bool:
+        """Wait until another window is healed; True when the schedule has ended meanwhile."""
+        while not (stop.is_set() or self._over.is_set()):
+            if self._done[other.id].wait(_LOOK_S):
+                return self._over.is_set()
         return True
 
     def _note(self, window: Window, **changes: Any) -> None:
@@ -275,3 +362,17 @@ def _plain(reaction: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if reaction is None:
         return None
     return {key: list(value) if isinstance(value, tuple) else value for key, value in reaction.items()}
+
+
+def _exceeds(
+    together: Mapping[str, tuple[int, ...] | None], alone: Iterable[Mapping[str, tuple[int, ...] | None]]
+) -> bool:
+    """Whether somebody is cut off from more by all windows together than by each of them."""
+    single = list(alone)
+    for group, lost in together.items():
+        said = [each[group] for each in single if group in each]
+        if None in said:
+            continue
+        if lost is None or not set(lost) <= {shard for shards in said for shard in shards or ()}:
+            return True
+    return False

@@ -11,10 +11,11 @@ from typing import Final
 
 import polars as pl
 
+from ..operation import REQUEST
 from ..verdict import Verdict
 from .fault_windows import FaultWindow, Reaction
 from .result import Assumption, CheckResult, count, join
-from .view import View, overlaps
+from .view import View, named_by, overlaps
 
 __all__ = ["assumptions", "check_assumptions"]
 
@@ -124,7 +125,7 @@ def _read_back(history: pl.DataFrame) -> Assumption:
     may = history.filter(
         ~pl.col("final")
         & pl.col("start_ns").is_not_null()
-        & (pl.col("f") != "read")
+        & ~pl.col("f").is_in(["read", REQUEST])
         & (pl.col("outcome") != "fail")
         & (pl.col("result") != "mismatch")
     )
@@ -169,12 +170,17 @@ def _on_recording(view: View) -> Iterator[Assumption]:
         taints=_ALL,
         breaks=_TIMED,
     )
-    yield Assumption(
-        text="Something was asked of the system",
-        held=bool(view.load["ok"].any()),
-        detail="" if view.load["ok"].any() else "no operation of the load was ever answered",
-        taints=_ALL,
-    )
+    yield _answered(view)
+
+
+def _answered(view: View) -> Assumption:
+    """Also of a load that writes nothing which could be read back: without a single success, nothing was measured."""
+    held = bool(view.load["ok"].any())
+    detail = "" if held else "no operation of the load ever succeeded"
+    errors = view.load.filter(pl.col("error") != "")["error"].value_counts(sort=True)
+    if not held and errors.height:
+        detail += f" (most often: {errors['error'][0]}, {errors['count'][0]:,} of {view.load.height:,})"
+    return Assumption(text="Something was asked of the system", held=held, detail=detail, taints=_ALL)
 
 
 # ------------------------------------------------------------------------------------------------ faults
@@ -258,6 +264,9 @@ def _attempted(view: View, fault: FaultWindow) -> Iterator[Assumption]:
     """A fault that nobody's operations met proves nothing: both sides must have asked during its window."""
     during = view.load.filter(overlaps(view.load, fault.window_s) & ~view.load["not_sent"].to_numpy())
     owed = during.filter(~pl.col("cut_off")).height
+    if not owed and fault.beside:
+        # Others had cut off the rest: this fault met whoever it did not cut off itself.
+        owed = during.filter(~named_by(during, fault.cut_off)).height
     text = f"Clients were at work during {fault.id}"
     if not owed:
         detail = f"no client that was owed service sent anything during {fault.id} ({fault.title})"

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from ..check_needs import unfed
 from ..record import RunRecord
 from ..verdict import Verdict
 from .result import CheckResult, answer, count, join
@@ -38,7 +39,8 @@ def check_data_loss(record: RunRecord) -> DataLoss:
     acknowledged = inserts.filter((pl.col("outcome") == "ok") & (pl.col("result") == "done"))
     final_reads = finals.filter((pl.col("outcome") == "ok") & pl.col("result").is_in(["found", "not-found"]))
     if not acknowledged.height:
-        reason = "No insert was acknowledged, so there was nothing that could have been lost."
+        why_not = unfed(record.history["f"].unique()).get("data-loss")
+        reason = why_not or "No insert was acknowledged, so there was nothing that could have been lost."
         return DataLoss(result=_result(Verdict.UNKNOWN, reason, "0 acknowledged writes"), detail=None)
     judged = _judged(acknowledged, final_reads)
     risen = _refused_but_there(inserts, acknowledged, final_reads)

@@ -60,7 +60,7 @@ def _value(value: Any) -> str:
 
 
 def _level(event: Event) -> str:
-    if event.kind in ("warning", "fault.unproven", "suspected") or (
+    if event.kind in ("warning", "fault.unproven", "suspected", "abort") or (
         event.kind == "member.exited" and not event.fields.get("expected")
     ):
         return "warning"
@@ -105,6 +105,7 @@ _WORDS: Final[dict[str, Callable[[Fields], str]]] = {
     "fault.healing": lambda f: f"Healing of {f['fault']} begins",
     "fault.healed": lambda f: f"{'Healed' if f['verified'] else 'Healing could not be verified'}: {_facts(f)}",
     "fault.failed": lambda f: f"Could not be injected: {f['error']}",
+    "fault.together": lambda f: f"{join(f['faults'])} together cut off {join(f['cut_off'])} from more than each does",
     "topology": _topology,
     "primary.open": lambda f: f"Serves shard {f['shard']} as primary of epoch {f['epoch']} from now",
     "suspected": lambda f: f"{f['member']} is suspected: {f['why']}",
@@ -115,6 +116,7 @@ _WORDS: Final[dict[str, Callable[[Fields], str]]] = {
     "member.paused": lambda f: f"{f['member']} is paused",
     "member.resumed": lambda f: f"{f['member']} is resumed",
     "heal": lambda f: str(f["text"]),
+    "abort": lambda f: f"The run is ended early: {f['text']}",
     "warning": lambda f: str(f["text"]),
     "settled": lambda f: ("Settled: " if f["ok"] else "Not settled: ") + str(f["text"]),
 }

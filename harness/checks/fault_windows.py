@@ -1,4 +1,8 @@
-"""Each fault as it really happened, from the scenario's plan and the run's events."""
+"""Each fault as it really happened, from the scenario's plan and the run's events.
+
+Windows that were on at the same time share what was seen meanwhile (docs/scenarios.md, "What is judged"): `beside`
+names them, and what cannot be told apart is not told of either.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from .result import Span
 # An injection that took longer did something else first, such as waiting.
 _LONGEST_INJECTION_S: Final = 2.0
 
-__all__ = ["FaultWindow", "Reaction", "fault_windows"]
+__all__ = ["FaultWindow", "Reaction", "Together", "fault_windows", "taken_together"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,8 @@ class FaultWindow:
     reaction: Reaction | None
     error: str | None
     ends_s: float  # healed, or the end of the record when it never was
-    next_s: float  # when the next fault begins, or the end of the record
+    next_s: float  # when the next fault that was not on beside it begins, or the end of the record
+    beside: tuple[str, ...] = ()  # faults that were on at some moment of it
 
     @property
     def is_control(self) -> bool:
@@ -96,27 +101,46 @@ class FaultWindow:
         return self.planned_s if self.injected_s is None else (self.injected_s, self.ends_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """Whom several faults cut off while they were on at the same time, beyond what each of them does."""
+
+    span_s: Span
+    cut_off: Mapping[str, tuple[int, ...] | None]
+
+
+def taken_together(record: RunRecord, faults: Sequence[FaultWindow]) -> tuple[Together, ...]:
+    """From `fault.together`: until the first of these faults ended, and the longest of their recovery times after."""
+    known = {fault.id: fault for fault in faults}
+    found = []
+    for event in record.events:
+        named = [known[each] for each in map(str, event.fields.get("faults") or ()) if each in known]
+        if event.kind != "fault.together" or not named:
+            continue
+        newest = known.get(str(event.fields.get("newest")))
+        from_s = record.seconds(event.t_ns) if newest is None else newest.begins_s
+        until_s = min(fault.ends_s for fault in named) + max(fault.rto_s for fault in named)
+        found.append(Together(span_s=(from_s, until_s), cut_off=_cut_off(event.fields.get("cut_off"))))
+    return tuple(found)
+
+
 def fault_windows(record: RunRecord, *, until_s: float) -> tuple[FaultWindow, ...]:
-    """Faults of the scenario in order, with what the events say of them. `until_s` is the end of the record."""
+    """Faults of the scenario by start, with what the events say of them. `until_s` is the end of the record."""
     by_fault: dict[str, dict[str, Event]] = {}
     for event in record.events:
         if event.kind.startswith("fault.") and "fault" in event.fields:
             by_fault.setdefault(str(event.fields["fault"]), {}).setdefault(event.kind, event)
-    plans = record.scenario.faults
-    starts = [
-        record.seconds(by_fault[p.id]["fault.injected"].t_ns)
-        if "fault.injected" in by_fault.get(p.id, {})
-        else p.start_s
-        for p in plans
-    ]
+    plans = sorted(record.scenario.faults, key=lambda plan: plan.start_s)
+    spans = {plan.id: _span(record, by_fault.get(plan.id, {}), plan.start_s, until_s) for plan in plans}
     found = []
-    for number, plan in enumerate(plans):
+    for plan in plans:
         steps = by_fault.get(plan.id, {})
         planned = _fields(steps, "fault.planned")
         injected = _fields(steps, "fault.injected")
         injected_s = _at(record, steps, "fault.injected")
         healed_s = _at(record, steps, "fault.healed")
-        next_s = starts[number + 1] if number + 1 < len(plans) else until_s
+        beside = _beside(plan.id, spans) if injected_s is not None else ()
+        next_s = _next_s(plan.id, spans, beside, until_s)
         targets = tuple(str(t) for t in injected.get("targets", ()))
         # An unproven after a proven takes the proof back: at the end of the window the effect was gone.
         proof = _fields(steps, "fault.unproven") or _fields(steps, "fault.proven")
@@ -135,7 +159,7 @@ def fault_windows(record: RunRecord, *, until_s: float) -> tuple[FaultWindow, ..
                 proven_s=_at(record, steps, "fault.proven"),
                 healing_s=_at(record, steps, "fault.healing"),
                 healed_s=healed_s,
-                in_sync_s=None if healed_s is None else _in_sync_s(record, healed_s, next_s),
+                in_sync_s=_own_in_sync_s(record, healed_s, next_s, [spans[each] for each in beside]),
                 proven="fault.proven" in steps and "fault.unproven" not in steps,
                 evidence=tuple(str(fact) for fact in proof.get("facts", ())),
                 heal_verified=bool(healed.get("verified", False)),
@@ -149,9 +173,37 @@ def fault_windows(record: RunRecord, *, until_s: float) -> tuple[FaultWindow, ..
                 error=str(failed["error"]) if "error" in failed else None,
                 ends_s=healed_s if healed_s is not None else until_s,
                 next_s=next_s,
+                beside=beside,
             )
         )
     return tuple(found)
+
+
+def _span(record: RunRecord, steps: Mapping[str, Event], start_s: float, until_s: float) -> Span:
+    """Injected to healed; nothing at its planned start for a fault that never came to be."""
+    injected_s, healed_s = _at(record, steps, "fault.injected"), _at(record, steps, "fault.healed")
+    if injected_s is None:
+        return (start_s, start_s)
+    return (injected_s, until_s if healed_s is None else healed_s)
+
+
+def _beside(fault: str, spans: Mapping[str, Span]) -> tuple[str, ...]:
+    start_s, end_s = spans[fault]
+    return tuple(
+        other for other, (a_s, b_s) in spans.items() if other != fault and a_s < end_s and b_s > start_s and b_s > a_s
+    )
+
+
+def _next_s(fault: str, spans: Mapping[str, Span], beside: Sequence[str], until_s: float) -> float:
+    """When the next fault begins that was not on beside this one: what happens from then on is not its doing."""
+    start_s = spans[fault][0]
+    order = list(spans)
+    later = [
+        span[0]
+        for other, span in spans.items()
+        if other not in beside and (span[0], order.index(other)) > (start_s, order.index(fault))
+    ]
+    return min(later, default=until_s)
 
 
 def _fields(steps: Mapping[str, Event], kind: str) -> Mapping[str, Any]:
@@ -208,6 +260,13 @@ def _reacts_by_s(injected_s: float | None, healed_s: float | None, rto_s: float,
     if injected_s is None:
         return next_s
     return min(next_s, max(injected_s + rto_s, injected_s if healed_s is None else healed_s))
+
+
+def _own_in_sync_s(record: RunRecord, healed_s: float | None, next_s: float, beside: Sequence[Span]) -> float | None:
+    """None also where another fault was still on at the healing: whose replicas were missing cannot be told."""
+    if healed_s is None or any(a_s <= healed_s < b_s for a_s, b_s in beside):
+        return None
+    return _in_sync_s(record, healed_s, next_s)
 
 
 def _in_sync_s(record: RunRecord, healed_s: float, next_s: float) -> float | None:

@@ -2,7 +2,8 @@
 
 A cluster that has lost one shard of sixteen still answers every few milliseconds, so a gap over all operations
 together would be blind to most outages. Gaps are therefore looked for in *streams*: the whole system, each shard, and
-each shard's reads and updates alone (a shard may serve reads while it cannot write).
+each shard's reads and updates alone (a shard may serve reads while it cannot write). A system without shards has its
+reads and updates alone, and of a service whose requests have no values, each request of the scenario alone.
 
 On one stream, between two successes that follow each other, service was missing from the moment at which the oldest
 operation still waiting after the first of them was due, or from the first success if that is later, until the second.
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..operation import REQUEST
 from .result import Span
 
 __all__ = ["Gap", "Gaps", "find_gaps", "union_s"]
@@ -127,6 +129,16 @@ def _streams(operations: pl.DataFrame) -> Iterator[tuple[str, int | None, pl.Dat
         if len(kinds) == 2:
             for (update,), kind in kinds.items():
                 yield f"{'updates' if update else 'reads'} of shard {shard}", shard, kind
+    valued = pl.col("f") != REQUEST
+    unsharded = operations.filter(pl.col("shard").is_null() & valued)
+    kinds = unsharded.partition_by("update", as_dict=True, maintain_order=True)
+    parts = [(f"the system's {'updates' if update else 'reads'}", kind) for (update,), kind in kinds.items()]
+    requests = operations.filter(~valued).partition_by("space", "key", as_dict=True, maintain_order=True)
+    parts += [(str(key), kind) for (_, key), kind in requests.items()]
+    # One alone is the system itself, unless there is something beside it whose answers would hide its silence.
+    if len(parts) > 1 or sharded.height:
+        for name, part in parts:
+            yield name, None, part
 
 
 def _gaps_of(stream: pl.DataFrame, *, until_s: float) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:

@@ -20,6 +20,8 @@ import numpy as np
 import polars as pl
 
 from .. import porcupine
+from ..check_needs import unfed
+from ..operation import REQUEST
 from ..porcupine import ABSENT, NO_VERSION, OPEN_NS, CheckOutcome, Edge, Engine, F, KeyResult, Model, Operations, Order
 from ..record import RunRecord
 from ..verdict import Verdict
@@ -57,7 +59,8 @@ def check_linearizability(
         reason = "Some operations ended before they began, so nobody knows in which order they happened."
         return Linearizability(result=_result(Verdict.UNKNOWN, reason, "not judged"), detail=None)
     if not rows.height:
-        reason = "Nothing was recorded that could be judged: no operation may have taken effect."
+        why_not = unfed(record.history["f"].unique()).get("linearizability")
+        reason = why_not or "Nothing was recorded that could be judged: no operation may have taken effect."
         return Linearizability(result=_result(Verdict.UNKNOWN, reason, "no operations"), detail=None)
     absurd = _absurd(rows)
     if absurd is not None:
@@ -115,6 +118,7 @@ def _relevant(history: pl.DataFrame) -> pl.DataFrame:
         history.filter(
             pl.col("start_ns").is_not_null()
             & (pl.col("outcome") != "fail")
+            & (pl.col("f") != REQUEST)
             & ~((pl.col("f") == "read") & (pl.col("outcome") == "unknown"))
         )
         .with_columns(

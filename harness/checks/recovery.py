@@ -3,11 +3,15 @@
 RTO measured = from the injection (from the healing, when the scenario expects no service before it) until the end of
 the last gap in service that counts and began no later than the deadline. A later gap is not this recovery: it falls
 under the steady target.
+
+Where the time that another fault excuses covers the deadline, the two are not separable: service must be back by the
+end of what they excuse together, and no recovery time is measured for the one whose own deadline had passed
+(docs/scenarios.md, "What is judged").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +21,7 @@ from ..record import Event
 from ..verdict import Verdict, worst
 from .fault_windows import FaultWindow
 from .gaps import Gaps
-from .result import CheckResult, Span, count
+from .result import CheckResult, Span, count, join
 from .view import View
 
 __all__ = ["Recovery", "check_recovery"]
@@ -66,6 +70,7 @@ def _judge(view: View, fault: FaultWindow, gaps: Gaps) -> _Judged:
         text = f"{fault.id} was never healed, so recovery from it could not begin."
         return _Judged(fault=fault, verdict=Verdict.UNKNOWN, rto_measured_s=None, text=text, span=None)
     deadline_s = from_s + fault.rto_s
+    allowed_s, sharing = _allowed_until(fault, deadline_s, view.faults)
     # A gap that began before and is over before is not of this fault; one that lasts across its start is.
     own = [gap for gap in gaps.counted if gap.start_s <= deadline_s and gap.until_s > from_s]
     if fault.next_s < deadline_s:
@@ -74,12 +79,19 @@ def _judge(view: View, fault: FaultWindow, gaps: Gaps) -> _Judged:
     last = max(own, key=lambda gap: gap.until_s, default=None)
     if last is not None and last.until_s > deadline_s:
         span = (round(last.start_s, 3), round(last.until_s, 3))
-        if last.end_s is None and until_s < deadline_s:
-            text = f"The recording ends before the {fault.rto_s:g} s that {fault.id} is allowed were over."
+        if last.end_s is None and until_s < allowed_s:
+            text = f"The recording ends before the {allowed_s - from_s:g} s that {fault.id} is allowed were over."
             return _Judged(fault=fault, verdict=Verdict.UNKNOWN, rto_measured_s=None, text=text, span=span)
         took = f"{last.until_s - from_s:.2f} s" if last.end_s is not None else "until the end of the load"
         who = f"{fault.id} ({fault.title})"
-        text = f"Service on {last.stream} was missing {took} after {who}; {fault.rto_s:g} s are allowed."
+        if last.end_s is not None and last.until_s <= allowed_s:
+            text = (
+                f"Service on {last.stream} was back {took} after {who}, within what {join(sharing)} excused from then "
+                f"on; the recovery from {fault.id} alone is not separable from that."
+            )
+            return _Judged(fault=fault, verdict=Verdict.PASS, rto_measured_s=None, text=text, span=span)
+        more = f", and {allowed_s - from_s:.2f} s together with {join(sharing)}" if sharing else ""
+        text = f"Service on {last.stream} was missing {took} after {who}; {fault.rto_s:g} s are allowed{more}."
         measured = None if last.end_s is None else round(last.end_s - from_s, 3)
         return _Judged(fault=fault, verdict=Verdict.FAIL, rto_measured_s=measured, text=text, span=span)
     if until_s < deadline_s:
@@ -95,6 +107,19 @@ def _judge(view: View, fault: FaultWindow, gaps: Gaps) -> _Judged:
     text = f"Service was back on {last.stream} {measured_s:.2f} s after {fault.id}; {fault.rto_s:g} s are allowed."
     span = (round(last.start_s, 3), round(last.until_s, 3))
     return _Judged(fault=fault, verdict=Verdict.PASS, rto_measured_s=round(measured_s, 3), text=text, span=span)
+
+
+def _allowed_until(
+    fault: FaultWindow, deadline_s: float, faults: Sequence[FaultWindow]
+) -> tuple[float, tuple[str, ...]]:
+    """Until when failures are excused without a break from the fault's own deadline on, and by which other faults."""
+    until_s, sharing = deadline_s, list[str]()
+    spans = [(other.excused_s, other.id) for other in faults if other.id != fault.id]
+    for span, other in sorted((span, other) for span, other in spans if span is not None):
+        if span[0] <= until_s < span[1]:
+            until_s = span[1]
+            sharing.append(other)
+    return until_s, tuple(sharing)
 
 
 def _target(found: _Judged) -> dict[str, Any]:
@@ -139,6 +164,8 @@ def _conclude(view: View, judged: list[_Judged], by_fault: dict[str, dict[str, A
     }
     if verdict is not Verdict.PASS:
         reason = deciding[0].text
+    elif not measured:
+        reason = f"Service was back in time after {count(len(judged), 'fault')} that cannot be told apart."
     elif max(measured) == 0:
         reason = f"No gap in service that counts followed {'the fault' if len(judged) == 1 else 'any of the faults'}."
     else:
@@ -146,7 +173,9 @@ def _conclude(view: View, judged: list[_Judged], by_fault: dict[str, dict[str, A
             f"Service was back in time after {count(len(judged), 'fault')}; the slowest took {max(measured):.2f} s."
         )
     value, context = "not decided", deciding[0].text
-    if verdict is not Verdict.UNKNOWN and slowest is not None:
+    if verdict is Verdict.PASS and slowest is None:
+        value = "not separable"
+    elif verdict is not Verdict.UNKNOWN and slowest is not None:
         worst_one = deciding[0] if verdict is Verdict.FAIL else slowest
         value = "not back" if worst_one.rto_measured_s is None else f"{worst_one.rto_measured_s:.2f} s"
         context = f"target {worst_one.fault.rto_s:g} s after {worst_one.fault.id} ({worst_one.fault.title})"
@@ -201,9 +230,14 @@ def _steps(view: View, fault: FaultWindow) -> dict[str, Any]:
         event for event in record.events if fault.injected_s is None or record.seconds(event.t_ns) < fault.injected_s
     ]
     opened = _new_primaries(before, inside)
+    if fault.beside:
+        # Whose doing the others were cannot be told while another fault is on.
+        moved = fault.reaction.shards if fault.reaction is not None else ()
+        opened = {number: event for number, event in opened.items() if number in moved}
     shard = max(opened, key=lambda s: opened[s].t_ns, default=None)
     suspected = next((e for e in inside if e.kind == "suspected" and e.fields.get("member") in fault.targets), None)
-    suspected = suspected or next((e for e in inside if e.kind == "suspected"), None)
+    if not fault.beside:
+        suspected = suspected or next((e for e in inside if e.kind == "suspected"), None)
     decided = next(
         (
             e
@@ -211,7 +245,11 @@ def _steps(view: View, fault: FaultWindow) -> dict[str, Any]:
             if e.kind == "decided" and e.fields.get("what") == "promote" and e.fields.get("shard") == shard
         ),
         None,
-    ) or next((e for e in inside if e.kind == "decided" and e.fields.get("what") != "bootstrap"), None)
+    )
+    if not fault.beside:
+        decided = decided or next(
+            (e for e in inside if e.kind == "decided" and e.fields.get("what") != "bootstrap"), None
+        )
     promoted = opened.get(shard) if shard is not None else None
     return {
         "shard": shard,

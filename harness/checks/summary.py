@@ -114,6 +114,7 @@ def _run(view: View) -> dict[str, Any]:
             "reason": incomplete,
             "recorded_until_s": round(view.judged_until_s, 3),
         },
+        "aborted": None if facts.aborted is None else dict(facts.aborted),
     }
 
 

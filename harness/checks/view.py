@@ -6,6 +6,7 @@ its answer at some moment of it: one that was sent 1 ms before a kill, and died 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,10 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from ..record import RunRecord
-from .fault_windows import FaultWindow, fault_windows
+from .fault_windows import FaultWindow, Together, fault_windows, taken_together
 from .result import Span
 
-__all__ = ["View", "latencies", "make_view", "overlaps", "percentile_ms"]
+__all__ = ["View", "latencies", "make_view", "named_by", "overlaps", "percentile_ms"]
 
 # The client cancels at its timeout and then still has to note the answer down.
 _TIMEOUT_SLACK_S: Final = 0.1
@@ -46,6 +47,8 @@ class View:
         facts = self.record.facts
         if facts.state == "recorded":
             return None
+        if facts.aborted is not None:
+            return f"the run was ended early: {facts.aborted['text']}"
         words = {"running": "the run was killed", "interrupted": "the run was interrupted", "failed": "the run failed"}
         return words[facts.state] + (f": {facts.problem}" if facts.problem else "")
 
@@ -62,7 +65,8 @@ def make_view(record: RunRecord) -> View:
     last = load["release_s"].max() if load.height else None
     recorded_s = float(last) if isinstance(last, float) else 0.0
     faults = fault_windows(record, until_s=max(planned_s, _last_event_s(record)))
-    load = load.with_columns(pl.Series("cut_off", _cut_off(load, faults)), pl.Series("excused", _excused(load, faults)))
+    cut_off = _cut_off(load, faults, taken_together(record, faults))
+    load = load.with_columns(pl.Series("cut_off", cut_off), pl.Series("excused", _excused(load, faults)))
     return View(record=record, faults=faults, load=load, planned_s=planned_s, recorded_s=recorded_s)
 
 
@@ -107,17 +111,24 @@ def overlaps(load: pl.DataFrame, span: Span) -> Mask:
     return inside.to_numpy()
 
 
-def _cut_off(load: pl.DataFrame, faults: tuple[FaultWindow, ...]) -> Mask:
+def _cut_off(load: pl.DataFrame, faults: tuple[FaultWindow, ...], together: tuple[Together, ...]) -> Mask:
+    """Operations that were owed nothing: for one fault, or for several that were on at the same time."""
     mask = np.zeros(load.height, dtype=np.bool_)
-    for fault in faults:
-        if fault.cut_off_s is None:
-            continue
-        during = overlaps(load, fault.cut_off_s)
-        for client, shards in fault.cut_off.items():
-            concerned = (load["client"] == client).to_numpy()
-            if shards is not None:
-                concerned &= load["shard"].is_in(list(shards)).fill_null(value=False).to_numpy()
-            mask |= during & concerned
+    spans = [(fault.cut_off_s, fault.cut_off) for fault in faults] + [(each.span_s, each.cut_off) for each in together]
+    for span, cut_off in spans:
+        if span is not None:
+            mask |= overlaps(load, span) & named_by(load, cut_off)
+    return mask
+
+
+def named_by(load: pl.DataFrame, cut_off: Mapping[str, tuple[int, ...] | None]) -> Mask:
+    """Operations of these clients on these shards (None: on all)."""
+    mask = np.zeros(load.height, dtype=np.bool_)
+    for client, shards in cut_off.items():
+        concerned = (load["client"] == client).to_numpy()
+        if shards is not None:
+            concerned &= load["shard"].is_in(list(shards)).fill_null(value=False).to_numpy()
+        mask |= concerned
     return mask
 
 
@@ -133,9 +144,11 @@ def latencies(operations: pl.DataFrame) -> pl.DataFrame:
     """Operations whose waiting time says how fast the system is.
 
     One that was never answered counts with the time that its client waited, or the slowest would not count at all.
-    Refusals and operations that were not sent are left out: they say nothing about speed, and are failures anyway.
+    Refusals, answers with a status that was not expected, and operations that were not sent are left out: they say
+    nothing about speed (a service that fails at once would look fast), and are failures anyway.
     """
-    return operations.filter((pl.col("outcome") != "fail") & ~pl.col("not_sent"))
+    unexpected = pl.col("error").str.starts_with("http-")
+    return operations.filter((pl.col("outcome") != "fail") & ~pl.col("not_sent") & ~unexpected)
 
 
 def percentile_ms(values: pl.Series, quantile: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,25 @@ from .view import View, latencies, percentile_ms
 __all__ = ["fault_spans", "window_rows"]
 
 
-def fault_spans(fault: FaultWindow, previous: FaultWindow | None, until_s: float) -> dict[str, Span]:
-    """Spans by kind. Recovery lasts until every replica is in sync again, or until rto_s after healing if unknown."""
+def fault_spans(fault: FaultWindow, faults: Sequence[FaultWindow], until_s: float) -> dict[str, Span]:
+    """Spans by kind. Recovery lasts until every replica is in sync again, or until rto_s after healing if unknown.
+
+    `before` and `after` are times in which no fault is on and none is recovered from: while windows overlap, the ones
+    that begin later have no `before`, and those that end earlier have no `after`.
+    """
     if fault.injected_s is None:
         return {}
-    begins_s = 0.0 if previous is None else min(_recovered_s(previous), fault.begins_s)
+    others = [other for other in faults if other.id != fault.id and other.injected_s is not None]
+    earlier = [_recovered_s(other) for other in others if other.begins_s <= fault.begins_s]
+    begins_s = max(earlier, default=0.0)
     healed_s, recovered_s = min(fault.ends_s, until_s), min(_recovered_s(fault), until_s)
+    next_s = min((other.begins_s for other in others if other.begins_s >= recovered_s), default=until_s)
+    busy = any(other.begins_s < recovered_s < _recovered_s(other) for other in others)
     spans = {
         "before": (begins_s, fault.begins_s),
         "during": (fault.begins_s, healed_s),
         "recovery": (healed_s, recovered_s),
-        "after": (recovered_s, min(fault.next_s, until_s)),
+        "after": (recovered_s, recovered_s if busy else min(next_s, until_s)),
     }
     return {kind: span for kind, span in spans.items() if span[1] > span[0]}
 
@@ -39,7 +48,7 @@ def window_rows(view: View, gaps: Gaps) -> list[dict[str, Any]]:
     """Rows of verdict.json's `windows`; `gaps` are those of the owed operations.
 
     An operation counts in the last window that it was still waiting in: one that a fault caught in flight is in that
-    fault's window, and each is in one window only.
+    fault's window. Each is in one window of a fault only; where faults overlap, it is in the windows of each of them.
     """
     until_s = view.judged_until_s
     cut_off = view.load["cut_off"].to_numpy()
@@ -50,14 +59,12 @@ def window_rows(view: View, gaps: Gaps) -> list[dict[str, Any]]:
     rows = [_row(view.load.filter(~cut_off), gaps, None, "whole", whole, clients="owed")]
     if cut_off.any():
         rows.append(_row(view.load.filter(cut_off), left_gaps, None, "whole", whole, clients="cut-off"))
-    previous = None
     for fault in view.faults:
-        for kind, span in fault_spans(fault, previous, until_s).items():
+        for kind, span in fault_spans(fault, view.faults, until_s).items():
             inside = (left_s >= span[0]) & (left_s < span[1])
             rows.append(_row(view.load.filter(inside & ~cut_off), gaps, fault, kind, span, clients="owed"))
             if (inside & cut_off).any():
                 rows.append(_row(view.load.filter(inside & cut_off), left_gaps, fault, kind, span, clients="cut-off"))
-        previous = fault
     return rows
 
 

@@ -77,7 +77,7 @@ def test_resolved_scenario_reads_back_to_the_same_value() -> None:
         (("share = 0.4", "share = 0.3"), "workload: the shares add up to 0.9, expected 1"),
         (
             ("start_s = 5", "start_s = 2"),
-            "fault.1 (partition): starts at 2 s, before the one before it has ended (3 s)",
+            "fault.1 (partition): starts at 2 s, before f1 (noop) has ended (3 s)",
         ),
         (("start_s = 5", "start_s = 28"), "fault.1 (partition): ends at 32 s, after the load (30 s)"),
         (("rto_s = 3", "rto_s = 26"), "fault.1 (partition): rto_s = 26 reaches past the end of the load"),
@@ -158,3 +158,92 @@ def test_missing_file_and_bad_bytes_are_told(tmp_path: Path) -> None:
     bad.write_bytes(b"name = \xff")
     with pytest.raises(ScenarioError, match="is not UTF-8 text"):
         load(bad, registry())
+
+
+# ------------------------------------------------------------------------------------------------ windows
+
+SECOND = 'name = "partition"\nstart_s = 5\nduration_s = 4\nrto_s = 3\n'
+THIRD = '\n[[fault]]\nname = "partition"\nstart_s = 7\nduration_s = 4\n'
+
+
+def test_windows_may_overlap_where_one_of_them_says_so() -> None:
+    assert any("say overlap = true on one of them" in problem for problem in problems(GOOD + THIRD))
+
+    for text in (GOOD + THIRD + "overlap = true\n", GOOD.replace(SECOND, SECOND + "overlap = true\n") + THIRD):
+        assert [fault.start_s for fault in parsed(text).faults] == [1, 5, 7]
+        assert parsed(to_toml(parsed(text))) == parsed(text)
+
+
+def test_the_control_arm_overlaps_nothing() -> None:
+    text = GOOD.replace("start_s = 5", "start_s = 2\noverlap = true")
+
+    assert any("noop overlaps nothing" in problem for problem in problems(text))
+
+
+def test_windows_are_sorted_and_keep_the_ids_of_the_file() -> None:
+    scenario = parsed(GOOD.replace("start_s = 1", "start_s = 20"))
+
+    assert [(fault.id, fault.start_s) for fault in scenario.faults] == [("f2", 5), ("f1", 20)]
+
+
+def test_a_fault_is_repeated_as_often_as_it_says() -> None:
+    scenario = parsed(GOOD.replace(SECOND, SECOND + "every_s = 6\ntimes = 3\n"))
+
+    assert [(f.id, f.start_s, f.end_s) for f in scenario.faults[1:]] == [
+        ("f2.1", 5, 9),
+        ("f2.2", 11, 15),
+        ("f2.3", 17, 21),
+    ]
+    assert all(fault.settings == {"shape": "isolate"} for fault in scenario.faults[1:])
+    assert parsed(to_toml(scenario)) == scenario, "the resolved file has the windows, and nothing to repeat"
+
+
+@pytest.mark.parametrize(
+    ("every_s", "rto_s", "last_s"),
+    [
+        (5, 3, 25),  # 25 + 4 = 29 is within the load of 30 s
+        (5, 5, 25),  # recovery until 30 s can just be seen
+        (5, 6, 20),  # from 25 s on it could not
+        (0.1, 3, 26),
+    ],
+)
+def test_without_times_it_is_repeated_until_the_load_ends(every_s: float, rto_s: float, last_s: float) -> None:
+    more = f"every_s = {every_s}\noverlap = {'true' if every_s < 4 else 'false'}\n"
+    text = GOOD.replace(SECOND, SECOND.replace("rto_s = 3", f"rto_s = {rto_s}") + more)
+    # At so many windows hardly any time is left outside their excuses.
+    scenario = parsed(text.replace("[load]", "[targets]\nsuccess_ratio = 0.5\n[load]"))
+
+    assert scenario.faults[-1].start_s == pytest.approx(last_s)
+    assert len({fault.id for fault in scenario.faults}) == len(scenario.faults)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("every_s = 3", "every_s = 3 is shorter than duration_s = 4, so it would be on twice at once"),
+        ("times = 3", "fault.1 (partition): times = 3 needs every_s"),
+        ("every_s = 6\ntimes = 0", "fault.1.times: input should be greater than or equal to 1, found 0"),
+        ("every_s = 6\ntimes = 9", "fault.1 (partition), turn 5: ends at 33 s, after the load (30 s)"),
+        ("every = 6", "fault.1.every: unknown key; did you mean 'every_s'?"),
+        ("overlaps = true", "fault.1.overlaps: unknown key; did you mean 'overlap'?"),
+        ("overlap = 3", "fault.1.overlap: input should be a valid boolean"),
+    ],
+)
+def test_mistakes_in_repeating_and_overlapping_are_told(more: str, expected: str) -> None:
+    found = problems(GOOD.replace(SECOND, SECOND + more + "\n"))
+
+    assert any(expected in problem for problem in found), found
+
+
+def test_a_repeated_fault_meets_another_window() -> None:
+    text = GOOD.replace(SECOND, SECOND + "every_s = 6\ntimes = 2\n") + THIRD.replace("start_s = 7", "start_s = 12")
+
+    assert [p for p in problems(text) if "before f2.2 (partition) has ended (15 s)" in p]
+
+
+def test_excuses_that_overlap_are_counted_once() -> None:
+    """Two windows of 20 s rto that begin together leave 10 s of 30: 3000 operations at 300/s."""
+    both = GOOD.replace("rto_s = 3", "rto_s = 20") + THIRD + "overlap = true\nrto_s = 18\n"
+
+    assert parsed(both.replace("[load]", "[targets]\nsuccess_ratio = 0.9996\n[load]"))
+    assert problems(both.replace("[load]", "[targets]\nsuccess_ratio = 0.9997\n[load]"))

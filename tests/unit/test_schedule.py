@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from aftershock.harness.scenario import Scenario, parse, to_toml
-from aftershock.harness.schedule import Schedule, plan, render_text
+from aftershock.harness.schedule import Schedule, plan, render_text, resolve
+from aftershock.harness.schedule_chart import Bar, chart
 
 from tests.unit.faults.support import registry as faults_registry
 from tests.unit.plugins import registry as plugins_registry
@@ -111,3 +113,75 @@ def test_dry_run_without_plugins_shows_the_settings() -> None:
 
 def test_dry_run_of_a_control_run_says_that_nothing_is_broken() -> None:
     assert "seed 7: no fault windows" in render_text(plan(scenario(faults=(), control=True), 7))
+
+
+OVERLAPPING = (
+    TEXT
+    + """
+[[fault]]
+name = "latency"
+start_s = 8
+duration_s = 20
+latency_ms = 300
+overlap = true
+[[fault]]
+name = "kill"
+start_s = 30
+duration_s = 1
+target = ["n1", "half:router"]
+expect = "available"
+"""
+)
+
+
+def overlapping() -> Scenario:
+    text = OVERLAPPING.replace("start_s = 20", "start_s = 34").replace("duration_s = 5\n", "duration_s = 3\n")
+    known = plugins_registry()
+    for name in ("latency", "kill"):
+        known.add("fault", faults_registry().get("fault", name), origin="test")
+    return parse(text, known, where="test")
+
+
+def test_dry_run_draws_windows_that_overlap() -> None:
+    text = render_text(plan(overlapping(), 7), faults_registry())
+    rows = text[text.index("seconds") :].splitlines()[:6]
+
+    assert "some on at the same time" in text
+    assert max(map(len, rows)) <= 100
+    assert [row.split()[0] for row in rows] == ["seconds", "cut", "f3", "f4", "f2", "#"]
+    axis, cut, latency, kill, noop, _ = rows
+    assert cut.index("#") < latency.index("#") < cut.rindex("#") < latency.rindex("#") < kill.index("#")
+    assert latency.count("#") == pytest.approx(20 / 6 * cut.count("#"), abs=3)
+    assert "-" not in cut, "it is on for longer than its recovery time"
+    assert "-" not in kill, "nothing is excused"
+    assert axis[cut.index("#") - 1 : cut.index("#") + 2].strip() in ("5", ""), "the axis stands above"
+    assert noop.rstrip()[-1] in ".#"
+
+
+def test_dry_run_of_windows_that_follow_each_other_has_no_chart() -> None:
+    assert "seconds  " not in render_text(plan(scenario(), 7), faults_registry())
+
+
+def test_current_names_all_that_are_on() -> None:
+    assert plan(overlapping(), 7).current(9) == "cut partition bridge + f3 latency primary"
+    assert plan(overlapping(), 7).current(30.5) == "f4 kill n1+half:router"
+
+
+def test_windows_that_touch_do_not_meet() -> None:
+    cut, latency, kill, noop = plan(overlapping(), 7).windows
+
+    assert cut.meets(latency)
+    assert latency.meets(cut)
+    assert not latency.meets(kill)
+    assert not kill.meets(noop)
+
+
+def test_a_short_window_in_a_long_load_is_still_seen() -> None:
+    rows = chart([Bar(label="f1", start_s=86_399, end_s=86_399.5, excused_until_s=86_400)], 86_400)
+
+    assert rows[1].count("#") == 1
+    assert all(len(row) <= 100 for row in rows)
+
+
+def test_resolving_a_scenario_without_random_windows_writes_the_seed_down() -> None:
+    assert resolve(scenario(), 7) == scenario(seed=7)

@@ -156,3 +156,16 @@ def test_its_settings_are_read_from_json() -> None:
     written = HttpStoreSettings.model_validate(STORE).model_dump(mode="json")
 
     assert HttpStoreClient(ClientSetup(addresses={"a": Address("127.0.0.1", 1)}, settings=written))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 304])
+@pytest.mark.parametrize("f", ["insert", "read"])
+def test_being_sent_elsewhere_is_no_answer_unless_the_templates_say_so(peer: Peer, f: str, status: int) -> None:
+    """A follower that redirects to the leader has written nothing: not an acknowledgement, whatever requests take."""
+    settings = {**STORE, "write": {key: STORE["write"][key] for key in ("method", "path", "body")}}
+    client = HttpStoreClient(ClientSetup(addresses={"store": peer.address}, settings=settings))
+    peer.serve(replies(answer(status, '{"data": [{"v": 1}]}' if status != 304 else "")))
+    completion = ask(client, f, 5)
+    client.close()
+
+    assert completion == Completion(Outcome.UNKNOWN, error="http-3xx")
