@@ -7,6 +7,7 @@ import http.client
 import json
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,9 +16,12 @@ from urllib.parse import quote
 from ..harness.interfaces import Address, ProbeOutcome
 from .reference import wire
 
-__all__ = ["HttpProbe", "NoAnswerError", "PeerProbe", "get_json", "poll"]
+__all__ = ["CONNECT_TIMEOUT_S", "HttpProbe", "NoAnswerError", "PeerProbe", "get_json", "poll"]
 
+# Where packets are cut a connection does not even open: what a probe waits for that is part of every proof's time.
+CONNECT_TIMEOUT_S: Final = 1.0
 _SEEN_TIMEOUT_S: Final = 2.0
+_FILLING: Final = "filling-" + "0" * 184  # as long as members take
 
 
 class NoAnswerError(Exception):
@@ -47,20 +51,33 @@ class _Probe:
     `delivered` is the target's own word, given on its http port, which no fault touches.
     """
 
-    def __init__(self, *, path: Address, witness: Address) -> None:
-        """`path`: the link's address; `witness`: the target's http port. Raises OSError when nothing listens there."""
+    def __init__(self, *, path: socket.socket, witness: Address) -> None:
+        """`path`: a connection through the link, which the probe closes; `witness`: the target's http port."""
         self._witness = witness
-        self._connection = wire.connect(path, timeout_s=_SEEN_TIMEOUT_S)
+        self._connection = path
+        path.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def exchange(self, *, timeout_s: float) -> ProbeOutcome:
         """See interfaces.Probe. A connection that has been closed delivers nothing and answers nothing."""
-        nonce = f"probe-{secrets.token_hex(12)}"
+        return self.exchange_bulk(size_bytes=0, timeout_s=timeout_s)
+
+    def exchange_bulk(self, *, size_bytes: int, timeout_s: float) -> ProbeOutcome:
+        """See interfaces.BulkProbe: as many messages with one and the same long nonce as it takes, then a fresh one."""
+        nonce, filling = f"probe-{secrets.token_hex(12)}", self._message(_FILLING)
+        count = -(-size_bytes // len(_FILLING))
+        # Sent beside the waiting: the other end may not read on until somebody reads what it has answered.
+        sender = threading.Thread(target=self._send_all, args=(filling * count + self._message(nonce),), daemon=True)
         try:
             self._connection.settimeout(timeout_s)
-            self._send(nonce)
+            if count:
+                sender.start()
+            else:
+                self._connection.sendall(self._message(nonce))
             answered = self._answered(nonce, timeout_s)
         except OSError:
             answered = False
+        if count:
+            sender.join(timeout_s)
         return ProbeOutcome(delivered=answered or self._seen(nonce), answered=answered)
 
     def close(self) -> None:
@@ -73,7 +90,11 @@ class _Probe:
             return False  # it cannot testify, so nothing is shown
         return bool(page["seen"])
 
-    def _send(self, nonce: str) -> None:
+    def _send_all(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # that no answer comes is all there is to see
+            self._connection.sendall(data)
+
+    def _message(self, nonce: str) -> bytes:
         raise NotImplementedError
 
     def _answered(self, nonce: str, timeout_s: float) -> bool:
@@ -83,8 +104,8 @@ class _Probe:
 class PeerProbe(_Probe):
     """Ping frames on the port on which nodes and controllers speak to members."""
 
-    def _send(self, nonce: str) -> None:
-        wire.send_ping(self._connection, nonce)
+    def _message(self, nonce: str) -> bytes:
+        return wire.pack_frame(wire.PING, nonce)
 
     def _answered(self, nonce: str, timeout_s: float) -> bool:
         return wire.wait_pong(self._connection, nonce, timeout_s=timeout_s)
@@ -93,8 +114,8 @@ class PeerProbe(_Probe):
 class HttpProbe(_Probe):
     """`GET /probe` on a router's port. Requests are pipelined, so an old answer that is late does no harm."""
 
-    def _send(self, nonce: str) -> None:
-        self._connection.sendall(f"GET /probe?nonce={nonce} HTTP/1.1\r\nHost: probe\r\n\r\n".encode())
+    def _message(self, nonce: str) -> bytes:
+        return f"GET /probe?nonce={nonce} HTTP/1.1\r\nHost: probe\r\n\r\n".encode()
 
     def _answered(self, nonce: str, timeout_s: float) -> bool:
         return _receive_until(self._connection, nonce.encode(), timeout_s=timeout_s)

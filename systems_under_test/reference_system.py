@@ -7,8 +7,7 @@ pair that speaks has its links; the harness itself reaches members' http ports d
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Final, Literal, Self
@@ -17,7 +16,7 @@ from pydantic import Field, model_validator
 
 from ..harness.errors import SetupError
 from ..harness.interfaces import (
-    Address,
+    ClientSpec,
     Cluster,
     EventSink,
     Link,
@@ -33,7 +32,7 @@ from ..harness.interfaces import (
     Topology,
 )
 from .reference.ring import shard_of
-from .reference_access import HttpProbe, NoAnswerError, PeerProbe, get_json, poll
+from .reference_access import CONNECT_TIMEOUT_S, HttpProbe, NoAnswerError, PeerProbe, get_json, poll
 
 __all__ = ["ReferenceCluster", "ReferenceSettings", "ReferenceSystem"]
 
@@ -118,7 +117,7 @@ class ReferenceCluster:
         for name in self._running:
             file = self.stage.folder / f"{name}.json"  # beside the data folder, which a fault may empty
             file.write_text(json.dumps(self._configuration(name), indent=1), encoding="utf-8")
-            argv = (sys.executable, *_PROGRAM, roles[name].role.value, "--config", str(file))
+            argv = (self.stage.python, *_PROGRAM, roles[name].role.value, "--config", str(file))
             specs.append(ProcessSpec(member=roles[name], argv=argv))
         for spec in specs:
             self.stage.run(spec)
@@ -178,8 +177,15 @@ class ReferenceCluster:
         if missing is not None:
             raise SetupError(f"the reference cluster was not ready within {deadline_s:g} s: {missing}")
 
-    def endpoints(self) -> Mapping[str, Address]:
-        return {_clients(router): self.stage.link(_clients(router), router, "http") for router in self._routers}
+    def clients(self) -> ClientSpec:
+        """See interfaces.Cluster. Each group has its router's address, on its own link."""
+        return ClientSpec(
+            client="aftershock.workloads.clients.reference:ReferenceClient",
+            groups={
+                _clients(router): {"router": self.stage.link(_clients(router), router, "http")}
+                for router in self._routers
+            },
+        )
 
     def shard_of(self, key: str) -> int | None:
         return shard_of(key, self._settings.shards)
@@ -189,13 +195,16 @@ class ReferenceCluster:
         return Topology(shards=self._shards(), controllers=tuple(self._controllers))
 
     def open_probe(self, link: Link) -> Probe:
-        """See interfaces.Cluster. Raises SetupError for a pair that has no link, or when the link takes nothing."""
+        """See interfaces.Cluster. Raises SetupError for a pair that has no link, or when nothing takes a connection."""
         port = self._ports.get(link)
         if port is None:
             raise SetupError(f"{link.source} never opens connections to {link.target}: there is no link to probe")
         kind = HttpProbe if port == "http" else PeerProbe
         try:
-            return kind(path=self.stage.link(*link, port), witness=self._http[link.target])
+            path = self.stage.connect(link.source, self.stage.link(*link, port), timeout_s=CONNECT_TIMEOUT_S)
+            return kind(path=path, witness=self._http[link.target])
+        except TimeoutError:
+            raise
         except OSError as error:
             raise SetupError(f"the link {link.source} -> {link.target} takes no connection: {error}") from error
 
