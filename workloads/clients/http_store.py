@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from pydantic import Field, field_validator, model_validator
@@ -28,6 +29,7 @@ __all__ = ["HttpStoreClient", "HttpStoreSettings"]
 _KEY: Final = "{key}"
 _VALUE: Final = "{value}"
 _INT64: Final = range(-(2**63), 2**63)
+_ANSWERED: Final = frozenset(range(200, 300))
 _ABSENT: Final = object()
 
 
@@ -35,7 +37,8 @@ class HttpStoreSettings(HttpSettings):
     """`write` and `read` are requests with `{key}` and `{value}` in them: keys such as `i-5000003`, values integers.
 
     `value` says where the value stands in the answer to `read`, as a JSON pointer (RFC 6901); empty is the whole body.
-    `absent_status` means that there is no such key. By `refused_status` the service says that it certainly did nothing.
+    A redirect is no answer, unless `expect_status` names it. `absent_status` means that there is no such key. By
+    `refused_status` the service says that it certainly did nothing.
     """
 
     write: HttpRequest
@@ -58,10 +61,10 @@ class HttpStoreSettings(HttpSettings):
             for place in places:
                 if not any(place in text for text in texts):
                     raise ValueError(f"{name}: {place} stands nowhere in path, headers or body")
-        answered = Template.of(self.read).expected
+        answered = _template(self.read).expected
         if self.read.method == "HEAD" or answered & set(self.absent_status):
             raise ValueError("read: needs an answer with a body, and a status that absent_status does not have")
-        if Template.of(self.write).expected & set(self.refused_status):
+        if _template(self.write).expected & set(self.refused_status):
             raise ValueError("write: a status cannot both be expected and mean that it was refused")
         return self
 
@@ -76,8 +79,8 @@ class HttpStoreClient(HttpClient):
     def __init__(self, setup: ClientSetup) -> None:
         super().__init__(setup)
         settings = HttpStoreSettings.model_validate(dict(setup.settings))
-        self._write = Template.of(settings.write)
-        self._read = Template.of(settings.read)
+        self._write = _template(settings.write)
+        self._read = _template(settings.read)
         self._pointer = [part.replace("~1", "/").replace("~0", "~") for part in settings.value.split("/")[1:]]
         self._absent = frozenset(settings.absent_status)
         self._refused = frozenset(settings.refused_status)
@@ -114,6 +117,13 @@ class HttpStoreClient(HttpClient):
             return outcomes.ended(code_of(response.status))
         value = _integer(_at(response.body, self._pointer))
         return outcomes.ended("malformed") if value is None else Completion(Outcome.OK, "found", seen=value)
+
+
+def _template(request: HttpRequest) -> Template:
+    """Unless its statuses are said, 200 to 299: who is sent elsewhere (by a follower to its leader) has stored nothing,
+    and was shown nothing."""
+    found = Template.of(request)
+    return found if request.expect_status is not None else replace(found, expected=found.expected & _ANSWERED)
 
 
 def _at(body: bytes, pointer: list[str]) -> Any:
