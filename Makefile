@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find harness faults workloads reports systems_under_test build_backend -type f \
 	-not -path '*/__pycache__/*' -not -path '*/_bin/*' -not -path '*/_notices/*' 2>/dev/null)
 
-.PHONY: help demo demo-broken install native test lint clean
+.PHONY: help demo demo-broken install native test nightly lint clean
 
 help:
 	@echo "make demo         install, then run the reference cluster under four faults; it must pass"
 	@echo "make demo-broken  install, then run an unsafe setting; the loss must be caught"
 	@echo "make test         install with the test tools, then run all tests"
+	@echo "make nightly      install with the test tools, then every fault on every backend (an hour; root, a Docker engine)"
 	@echo "make native       build the two Go programs in place, for work on the tree without installing it"
 	@echo "make lint         formatting, lint, types, layers"
 	@echo "make clean        remove .venv and build leftovers (run folders stay)"
@@ -29,6 +30,10 @@ native:
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+nightly: $(VENV)/installed-dev
+	$(BIN)/aftershock images
+	AFTERSHOCK_NO_SKIPS=1 $(BIN)/python -m pytest -m nightly $(ARGS)
 
 lint: $(VENV)/installed-dev
 	./.ci/link-namespace
