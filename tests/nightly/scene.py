@@ -38,9 +38,10 @@ class Scene:
 
     def __init__(self, cluster: Cluster, stack: contextlib.ExitStack) -> None:
         self.cluster = cluster
-        self.target = next(
-            shard.primary for shard in cluster.topology().shards if shard.shard == cluster.shard_of(HOT_KEY)
-        ) or ("")
+        hot = cluster.shard_of(HOT_KEY)
+        primary = next(shard.primary for shard in cluster.topology().shards if shard.shard == hot)
+        assert primary is not None
+        self.target = primary
         self.other, self.third = (name for name in NODES if name != self.target)
         self.link = Link(self.other, self.target)
         self.control = Link(self.other, self.third)

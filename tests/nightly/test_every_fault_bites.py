@@ -13,7 +13,7 @@ from aftershock.harness.interfaces import Cluster, FaultContext, MemberState
 
 from tests.fakes import FakeJournal, RecordedEvents
 from tests.nightly.bites import BITES, IMPOSSIBLE, Bite
-from tests.nightly.conftest import READY_S, deployed
+from tests.nightly.clusters import READY_S, deployed
 from tests.nightly.scene import HOT_KEY, NODES, Scene
 from tests.unit.faults.support import fault, registered
 
