@@ -349,7 +349,8 @@ def _sentences(error: ValidationError, known: list[str] | None = None) -> list[s
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    # What somebody wrote the beginning of is nearer than any spelling.
+    close = [other for other in known if name and other.startswith(name)] or difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
