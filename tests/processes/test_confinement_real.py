@@ -169,7 +169,8 @@ def test_out_of_memory_hits_the_member_and_is_counted(confinement: CgroupConfine
     assert member.process is not None
     assert member.process.wait(60) == -signal.SIGKILL
     wait_until(lambda: not helper.alive(), "the helper ended with its member")
-    assert confinement.usage("n1").oom_kills == 1
+    # The kernel may end the helper too, before it has seen that its member is gone.
+    assert confinement.usage("n1").oom_kills in (1, 2)
     confinement.spare("n1")
     confinement.end(helper)
 
