@@ -47,7 +47,8 @@ def run_to_end(folder: Path, *arguments: str, plant: str | None = None) -> tuple
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('name = "reference"', 'name = "redis"'), "system.name: unknown system 'redis'; known: reference"),
+        (('name = "reference"', 'name = "oracle"'), "system.name: unknown system 'oracle'; known: compose, etcd, "),
+        (('name = "reference"', 'name = "redis"'), "unknown system 'redis'; did you mean 'redis-sentinel'?"),
         (('name = "noop"', 'name = "nop"'), "unknown fault 'nop'; did you mean 'noop'?"),
         (("duration_s = 0.5", "duration_s = -1"), "fault.0.duration_s: input should be greater than 0"),
         (("success_ratio = 0.9", "success_ratio = 0.99999"), "needs 100000 operations"),
