@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..harness.interfaces import Cluster, Evidence, Link
@@ -25,20 +25,26 @@ class Connection(NamedTuple):
         return f"{'old' if self.old else 'new'} connection {self.link.source} -> {self.link.target}"
 
 
-# Median seconds by connection; infinite where no answer came.
+# Seconds by connection; infinite where no answer came.
 RoundTrips = Mapping[Connection, float]
 
 
 def measure(
-    cluster: Cluster, old: OldConnections | None, links: Iterable[Link], *, longest_s: float, count: int
+    cluster: Cluster,
+    old: OldConnections | None,
+    links: Iterable[Link],
+    *,
+    longest_s: float,
+    count: int,
+    of: Callable[[Sequence[float]], float] = statistics.median,
 ) -> RoundTrips:
-    """Median of `count` round trips on a new connection of every link, and on the old ones if given.
+    """`of` `count` round trips on a new connection of every link, and on the old ones if given.
 
     `longest_s` is by how much a delay that is on may lengthen one.
     """
     timeout_s = 2.0 + longest_s
 
-    def median_s(connection: Connection) -> float:
+    def one_s(connection: Connection) -> float:
         taken_s = []
         for _ in range(count):
             if connection.old and old is not None:
@@ -46,12 +52,12 @@ def measure(
             else:
                 seen = observe_new(cluster, connection.link, timeout_s=timeout_s)
             taken_s.append(seen.seconds if seen.outcome.answered else math.inf)
-        return statistics.median(taken_s)
+        return of(taken_s)
 
     wanted = [Connection(link, old=False) for link in links]
     if old is not None:
         wanted += [Connection(link, old=True) for link in old.probes]
-    return at_once(median_s, wanted)
+    return at_once(one_s, wanted)
 
 
 def grown(

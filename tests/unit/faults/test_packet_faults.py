@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from aftershock.faults._counted import rounds
 from aftershock.harness.errors import UsageError
-from aftershock.harness.interfaces import Flow, MemberState, ProbeOutcome
+from aftershock.harness.interfaces import Flow, Link, MemberState, Probe, ProbeOutcome
 from pydantic import ValidationError
 
 from tests.fakes import FakeProbe, RecordedEvents, small_cluster
@@ -81,6 +83,33 @@ class SmallProbe:
 
     def close(self) -> None:
         self._probe.close()
+
+
+class LateAtFirst(SmallProbe):
+    """A probe whose first exchange waited for a busy machine, nearly as long as the limit will take."""
+
+    late_s = 0.35
+
+    def exchange_bulk(self, *, size_bytes: int, timeout_s: float) -> ProbeOutcome:
+        time.sleep(self.late_s)
+        self.late_s = 0.0
+        return self._probe.exchange_bulk(size_bytes=size_bytes, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("lies", [[], ["packets-ignored"]])
+def test_one_late_exchange_before_a_limit_neither_hides_nor_makes_it(
+    lies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, events, late = small_cluster(lies=lies), RecordedEvents(), set[Link]()
+    opened = cluster.open_probe
+
+    def open_probe(link: Link) -> Probe:
+        first = link not in late
+        late.add(link)
+        return LateAtFirst(opened(link)) if first else opened(link)
+
+    monkeypatch.setattr(cluster, "open_probe", open_probe)
+    assert carry_out(cluster, "bandwidth", events=events).proven is (not lies), events.of("fault.unproven")
 
 
 @pytest.mark.parametrize("name", ["reorder", "bandwidth"])
