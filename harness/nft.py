@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import Any, Final
+from typing import Any
+
+from .programs_here import ask
 
 __all__ = ["NftError", "apply", "delete_table", "list_table"]
-
-_TIMEOUT_S: Final = 5.0
 
 
 class NftError(RuntimeError):
@@ -47,14 +47,7 @@ def delete_table(family: str, name: str) -> bool:
 
 
 def _run(arguments: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["nft", *arguments], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        raise NftError("there is no `nft` program; apt-get install nftables") from None
-    except subprocess.TimeoutExpired:
-        raise NftError(f"nft did not answer within {_TIMEOUT_S:g} s") from None
+    return ask("nft", *arguments, package="nftables", problem=NftError, text=text)
 
 
 def _first_line(text: str) -> str:

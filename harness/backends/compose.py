@@ -7,29 +7,27 @@ is as on the docker backend, whose stage this is one of (DESIGN section 5). docs
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
 from .. import images
-from ..errors import AftershockError, SetupError
+from ..errors import SetupError
 from ..identity import TOKEN_VARIABLE, run_token
 from ..interfaces import Address, EventSink, Journal, Limits, ProcessSpec, Settings, Stage
 from ..inverses.containers import TOKEN_LABEL
 from .compose_project import Project, parse_project
 from .compose_tool import ComposeTool, find_tool, why_no_tool
-from .docker import DockerStage, equip, removing, run_network
-from .docker_containers import Containers
-from .docker_engine import Engine, not_followed
+from .docker import DockerStage, equip, removing, run_network, the_engine
+from .docker_engine import Engine
 from .docker_exec import run_inside
 from .docker_network import RUN_LABEL
 from .docker_settings import DockerBackendSettings
+from .requirements import why_no_containers, why_no_linux
 
 __all__ = ["ComposeBackend", "ComposeBackendSettings", "ComposeStage"]
 
@@ -76,7 +74,7 @@ class ComposeStage(DockerStage):
         return self.address(service)
 
     def place(self, member: str, port: str, address: Address, *, of: str | None = None) -> None:
-        self._known(member)
+        self._roster.insist(member)
         self._listening[member, port] = address
 
     def run(self, spec: ProcessSpec) -> None:
@@ -86,12 +84,12 @@ class ComposeStage(DockerStage):
         )
 
     def limits(self, member: str) -> Limits:
-        self._known(member)
+        self._roster.insist(member)
         return self._its_limits.get(member, Limits(cpus=None, memory_bytes=None))
 
     def bring_up(self) -> None:
         """See interfaces.Hosting. In the order of `depends_on`, whose conditions are waited for."""
-        absent = [name for name in self._project.services if name not in self._members]
+        absent = [name for name in self._project.services if name not in self._roster.members]
         if absent:
             raise SetupError(f"services that are no members: {', '.join(absent)}")
         self._groups.begin()
@@ -169,18 +167,13 @@ class ComposeBackend:
         self._settings = settings
 
     def available(self) -> str | None:
-        if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
-            return "it needs Linux 5.3 or newer (pidfd); run it on such a machine or in a virtual one"
-        if os.geteuid() != 0:
-            return "it needs root, to act on members' processes and packets from outside; run it with sudo"
+        reason = why_no_linux()
+        if reason is not None:
+            return reason
         absent = [str(file) for file in self._settings.files if not file.is_file()]
         if absent:
             return f"there is no Compose file {', '.join(absent)} (backend.file is relative to the current folder)"
-        try:
-            reason = images.missing(self._settings.endpoint, ["toxiproxy"])
-        except AftershockError as error:
-            return str(error)
-        return reason or (why_no_tool() if find_tool() is None else None)
+        return why_no_containers(self._settings.endpoint) or (why_no_tool() if find_tool() is None else None)
 
     @contextmanager
     def open(self, *, run_id: str, run_folder: Path, journal: Journal, events: EventSink) -> Iterator[Stage]:
@@ -195,10 +188,7 @@ class ComposeBackend:
             tool.resolve(settings.files, endpoint=settings.endpoint), join_networks=settings.join_networks
         )
         with ExitStack() as stack:
-            engine = stack.enter_context(closing(Engine.open(settings.endpoint)))
-            text = not_followed(settings.endpoint)
-            if text is not None:
-                events("warning", text=text)
+            engine = stack.enter_context(the_engine(settings.endpoint, events))
             _insist_on_images(engine, project)
             bridge = stack.enter_context(run_network(engine, run_id, token, settings, journal))
             name = "aftershock" + hashlib.sha256(token.encode()).hexdigest()[:12]
@@ -215,21 +205,14 @@ class ComposeBackend:
             )
             # Volumes outlive containers and are of no network: removed between them.
             stack.enter_context(removing("remove-volumes", engine, token, journal))
-            containers = Containers(
-                engine=engine,
-                logs=run_folder / "logs",
-                token=token,
-                parallel=settings.parallel,
-                journal=journal,
-                events=events,
-            )
             stage = ComposeStage(
                 settings=settings,
                 engine=engine,
                 bridge=bridge,
                 run_id=run_id,
                 run_folder=run_folder,
-                containers=containers,
+                journal=journal,
+                events=events,
             )
             stage.offer(project, tool, settings, name)
             equip(stack, stage, engine, bridge, run_id=run_id, token=token, journal=journal, events=events)

@@ -7,10 +7,8 @@ arguments are the same as on the process backend (DESIGN section 5).
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, ClassVar, Final
 import docker.types
 
 from .. import images
-from ..errors import AftershockError, HealError, SetupError
+from ..errors import HealError, SetupError
 from ..identity import TOKEN_VARIABLE, run_token
 from ..interfaces import (
     Address,
@@ -47,6 +45,8 @@ from .docker_engine import Engine, not_followed
 from .docker_network import POOLS, RUN_LABEL, RunNetwork, make_network
 from .docker_settings import DockerBackendSettings
 from .packet_network import PacketNetwork
+from .requirements import why_no_containers, why_no_linux
+from .roster import Roster
 
 __all__ = ["DockerBackend", "DockerBackendSettings", "DockerStage", "equip", "removing", "run_network"]
 
@@ -71,9 +71,18 @@ class DockerStage:
         bridge: RunNetwork,
         run_id: str,
         run_folder: Path,
-        containers: Containers,
+        journal: Journal,
+        events: EventSink,
     ) -> None:
         self.folder = run_folder.absolute() / "data"
+        self.containers = containers = Containers(
+            engine=engine,
+            logs=run_folder / "logs",
+            token=run_token(run_folder),
+            parallel=settings.parallel,
+            journal=journal,
+            events=events,
+        )
         self.processes: Processes = containers
         self.confinement: Confinement | None = None
         self.disks: Disks | None = None
@@ -82,10 +91,9 @@ class DockerStage:
         self._bridge = bridge
         self._run_id = run_id
         self._token = run_token(run_folder)
-        self.containers = containers
         self.disk_mb = settings.disk_mb
         self._images: dict[str, str] = {}  # by name, those that are known to be there
-        self._members: dict[str, Member] = {}
+        self._roster = Roster()
         self._hosts: dict[str, str] = {}
         self._listening: dict[tuple[str, str], Address] = {}
         self._groups = ClientGroups(containers=containers, make=self._make_proxy)
@@ -100,12 +108,10 @@ class DockerStage:
 
     @property
     def members(self) -> Mapping[str, Member]:
-        return dict(self._members)
+        return self._roster.members
 
     def add(self, member: Member) -> None:
-        if member.name in self._members:
-            raise SetupError(f"member name {member.name!r} is taken; names are unique in a run")
-        self._members[member.name] = member
+        self._roster.add(member)
         self._hosts[member.name] = self._bridge.host(len(self._hosts))
         if member.role is Role.CLIENT:
             self._groups.add(member.name, self._hosts[member.name])
@@ -113,7 +119,7 @@ class DockerStage:
             (self.folder / member.name).mkdir(parents=True, exist_ok=True)
 
     def listen(self, member: str, port: str) -> Address:
-        self._known(member)
+        self._roster.insist(member)
         key = (member, port)
         if key not in self._listening:
             number = _FIRST_PORT + sum(name == member for name, _ in self._listening)
@@ -121,15 +127,15 @@ class DockerStage:
         return self._listening[key]
 
     def link(self, source: str, target: str, port: str) -> Address:
-        self._known(source)
+        self._roster.insist(source)
         address = self.listen(target, port)
         self._packets.link(source, target)
-        if self._members[source].role is Role.CLIENT:
+        if self._roster.members[source].role is Role.CLIENT:
             return self._groups.link(source, target, port, address)
         return address
 
     def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
-        self._known(source)
+        self._roster.insist(source)
         if address.host == self._hosts[source]:
             # A client group's link: the way from here to the group is not the faulted one, the way on from it is.
             return socket.create_connection(address, timeout=timeout_s)
@@ -146,7 +152,7 @@ class DockerStage:
 
         What goes wrong with one is raised by the next call that is about it, or by the next `run`.
         """
-        self._known(spec.member.name)
+        self._roster.insist(spec.member.name)
         image = self._image(spec.image)
         self._groups.begin()
         self.containers.launch(spec.member.name, lambda: self._make_member(spec, image))
@@ -157,7 +163,7 @@ class DockerStage:
 
     def address(self, member: str) -> str:
         """The member's own IP address."""
-        self._known(member)
+        self._roster.insist(member)
         return self._hosts[member]
 
     def namespace_pid(self, member: str) -> int | None:
@@ -166,16 +172,12 @@ class DockerStage:
         return owner.pid if owner is not None else None
 
     def limits(self, member: str) -> Limits:
-        self._known(member)
+        self._roster.insist(member)
         memory_mb = self._settings.memory_mb
         return Limits(cpus=self._settings.cpus, memory_bytes=None if memory_mb is None else memory_mb << 20)
 
-    def _known(self, member: str) -> None:
-        if member not in self._members:
-            raise SetupError(f"no member {member!r} on this stage; announced: {', '.join(self._members) or 'none'}")
-
     def _container_of(self, member: str) -> str:
-        known = self._members.get(member)
+        known = self._roster.members.get(member)
         return helper_of(member) if known is not None and known.role is Role.CLIENT else member
 
     # ------------------------------------------------------------------------------------------ making
@@ -254,14 +256,7 @@ class DockerBackend:
         self._settings = settings
 
     def available(self) -> str | None:
-        if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
-            return "it needs Linux 5.3 or newer (pidfd); run it on such a machine or in a virtual one"
-        if os.geteuid() != 0:
-            return "it needs root, to act on members' processes and packets from outside; run it with sudo"
-        try:
-            return images.missing(self._settings.endpoint, [_TOXIPROXY])
-        except AftershockError as error:
-            return str(error)
+        return why_no_linux() or why_no_containers(self._settings.endpoint)
 
     @contextmanager
     def open(self, *, run_id: str, run_folder: Path, journal: Journal, events: EventSink) -> Iterator[Stage]:
@@ -273,10 +268,7 @@ class DockerBackend:
             folder.mkdir(parents=True, exist_ok=True)
         token, settings = run_token(run_folder), self._settings
         with ExitStack() as stack:
-            engine = stack.enter_context(closing(Engine.open(settings.endpoint)))
-            text = not_followed(settings.endpoint)
-            if text is not None:
-                events("warning", text=text)
+            engine = stack.enter_context(the_engine(settings.endpoint, events))
             bridge = stack.enter_context(run_network(engine, run_id, token, settings, journal))
             events(
                 "backend",
@@ -287,24 +279,27 @@ class DockerBackend:
                 subnet=str(bridge.subnet),
                 text=f"Docker engine {engine.version} at {engine.endpoint}, network {bridge.subnet}",
             )
-            containers = Containers(
-                engine=engine,
-                logs=run_folder / "logs",
-                token=token,
-                parallel=settings.parallel,
-                journal=journal,
-                events=events,
-            )
             stage = DockerStage(
                 settings=settings,
                 engine=engine,
                 bridge=bridge,
                 run_id=run_id,
                 run_folder=run_folder,
-                containers=containers,
+                journal=journal,
+                events=events,
             )
             equip(stack, stage, engine, bridge, run_id=run_id, token=token, journal=journal, events=events)
             yield stage
+
+
+@contextmanager
+def the_engine(endpoint: str, events: EventSink) -> Iterator[Engine]:
+    """The engine at an endpoint. What the environment names instead, and is not followed, is said."""
+    with closing(Engine.open(endpoint)) as engine:
+        text = not_followed(endpoint)
+        if text is not None:
+            events("warning", text=text)
+        yield engine
 
 
 def equip(

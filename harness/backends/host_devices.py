@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from ..errors import SetupError
 from ..identity import ProcessIdentity
 from ..network_namespace import inside
+from ..programs_here import ask
 from .packet_rules import Device
 
 __all__ = ["devices_of"]
-
-_TIMEOUT_S: Final = 5.0
 
 
 def devices_of(bridge: str, members: Mapping[str, ProcessIdentity], address: Callable[[str], str]) -> dict[str, Device]:
@@ -38,12 +36,7 @@ def devices_of(bridge: str, members: Mapping[str, ProcessIdentity], address: Cal
 
 
 def _ip(arguments: list[str]) -> list[dict[str, Any]]:
-    try:
-        done = subprocess.run(["ip", "-j", *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except FileNotFoundError:
-        raise SetupError("there is no `ip` program; apt-get install iproute2") from None
-    except subprocess.TimeoutExpired:
-        raise SetupError(f"ip did not answer within {_TIMEOUT_S:g} s") from None
+    done = ask("ip", "-j", *arguments, package="iproute2", problem=SetupError)
     if done.returncode != 0:
         raise SetupError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
     listed: list[dict[str, Any]] = json.loads(done.stdout or "[]")

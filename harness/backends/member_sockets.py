@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable
 from typing import Final
 
 from ..errors import SetupError
 from ..identity import ProcessIdentity
 from ..network_namespace import inside
+from ..programs_here import ask
 
 __all__ = ["OutOfOrder", "reset_connections"]
 
-_TIMEOUT_S: Final = 5.0
 # A line of `ss -tnioH`: state, queues, ours, theirs, and what the connection has counted.
 _CONNECTION: Final = re.compile(r"^\S+\s+\d+\s+\d+\s+(\S+)\s+(\S+)\s(.*)$", re.MULTILINE)
 _OUT_OF_ORDER: Final = re.compile(r"\brcv_ooopack:(\d+)")
@@ -57,15 +56,7 @@ def _peers(sources: Iterable[str]) -> str:
 
 
 def _ss(process: ProcessIdentity, arguments: list[str]) -> str:
-    def do() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["ss", *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-
-    try:
-        done = inside(process, do)
-    except FileNotFoundError:
-        raise SetupError("there is no `ss` program; apt-get install iproute2") from None
-    except subprocess.TimeoutExpired:
-        raise SetupError(f"ss did not answer within {_TIMEOUT_S:g} s") from None
+    done = inside(process, lambda: ask("ss", *arguments, package="iproute2", problem=SetupError))
     if done.returncode != 0:
         raise SetupError(f"ss {' '.join(arguments)}, in the namespace of process {process.pid}: {done.stderr.strip()}")
     return done.stdout

@@ -6,7 +6,6 @@ as the stage is open, so two runs at once never meet.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -37,6 +36,8 @@ from ..toxiproxy import Toxiproxy, ToxiproxyError
 from .children import Children
 from .ports import PortReserver
 from .proxied_network import ProxiedNetwork
+from .requirements import why_no_linux
+from .roster import Roster
 
 __all__ = ["ProcessBackend", "ProcessBackendSettings", "ProcessStage", "open_links"]
 
@@ -65,47 +66,41 @@ class ProcessStage:
         self._children = children
         self._proxied = network
         self._ports = ports
-        self._members: dict[str, Member] = {}
+        self._roster = Roster(taken=(_TOXIPROXY,))
         self._listening: dict[tuple[str, str], Address] = {}
 
     @property
     def members(self) -> Mapping[str, Member]:
-        return dict(self._members)
+        return self._roster.members
 
     def add(self, member: Member) -> None:
-        if member.name in self._members or member.name == _TOXIPROXY:
-            raise SetupError(f"member name {member.name!r} is taken; names are unique in a run")
-        self._members[member.name] = member
+        self._roster.add(member)
         if member.role is not Role.CLIENT:
             (self.folder / member.name).mkdir(parents=True, exist_ok=True)
 
     def listen(self, member: str, port: str) -> Address:
-        self._known(member)
+        self._roster.insist(member)
         key = (member, port)
         if key not in self._listening:
             self._listening[key] = self._ports.reserve()
         return self._listening[key]
 
     def link(self, source: str, target: str, port: str) -> Address:
-        self._known(source)
+        self._roster.insist(source)
         return self._proxied.link(source, target, port, self.listen(target, port))
 
     def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
-        self._known(source)
+        self._roster.insist(source)
         return socket.create_connection(address, timeout=timeout_s)  # the link's own proxy is the faulted path
 
     def log(self, member: str) -> Path:
         return self._children.log(member)
 
     def run(self, spec: ProcessSpec) -> None:
-        self._known(spec.member.name)
+        self._roster.insist(spec.member.name)
         self._proxied.populate()
         self._children.add(spec)
         self._children.start(spec.member.name)
-
-    def _known(self, member: str) -> None:
-        if member not in self._members:
-            raise SetupError(f"no member {member!r} on this stage; announced: {', '.join(self._members) or 'none'}")
 
 
 class ProcessBackend:
@@ -118,13 +113,7 @@ class ProcessBackend:
         self._settings = settings
 
     def available(self) -> str | None:
-        if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
-            return "it needs Linux 5.3 or newer (pidfd); run it on such a machine or in a virtual one"
-        try:
-            toxiproxy_path()
-        except SetupError as error:
-            return str(error)
-        return None
+        return why_no_linux() or why_no_links()
 
     @contextmanager
     def open(self, *, run_id: str, run_folder: Path, journal: Journal, events: EventSink) -> Iterator[Stage]:
@@ -134,6 +123,15 @@ class ProcessBackend:
         """
         with open_links(run_folder, journal=journal, events=events) as (children, network, ports):
             yield ProcessStage(folder=run_folder / "data", children=children, network=network, ports=ports)
+
+
+def why_no_links() -> str | None:
+    """None when there is a program for proxied links; otherwise why not."""
+    try:
+        toxiproxy_path()
+    except SetupError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from typing import Final
 
 from ..errors import SetupError
 from ..inverses.packets import HANDLE
+from ..programs_here import ask
 
 __all__ = ["limit", "limits"]
 
-_TIMEOUT_S: Final = 5.0
 _MTU_BYTES: Final = 1500
 # What may wait in front of a limit: half a second of it, as in a router, and one segment of TCP as it leaves a sender.
 _WAITING_S: Final = 0.5
@@ -65,11 +65,4 @@ def _ours(device: str) -> bool:
 
 
 def _tc(arguments: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["tc", *arguments], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        raise SetupError("there is no `tc` program; apt-get install iproute2") from None
-    except subprocess.TimeoutExpired:
-        raise SetupError(f"tc did not answer within {_TIMEOUT_S:g} s") from None
+    return ask("tc", *arguments, package="iproute2", problem=SetupError, text=text)

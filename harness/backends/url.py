@@ -33,14 +33,15 @@ from ..interfaces import (
     Stage,
 )
 from ..network_namespace import inside
-from ..porcupine.programs import toxiproxy_path
 from .attached_containers import AttachedContainers, attach
 from .docker_engine import DEFAULT_ENDPOINT, Engine, why_unreachable
 from .joined_network import JoinedNetwork, WatchedLinks
 from .packet_network import PacketNetwork
 from .ports import PortReserver
-from .process import open_links
+from .process import open_links, why_no_links
 from .proxied_network import ProxiedNetwork
+from .requirements import why_no_linux
+from .roster import Roster
 
 __all__ = ["UrlBackend", "UrlBackendSettings", "UrlStage"]
 
@@ -96,7 +97,7 @@ class UrlStage:
         self._packets: PacketNetwork | None = None
         self._watched = WatchedLinks()
         self.network: Network = JoinedNetwork(self._networks)
-        self._members: dict[str, Member] = {}
+        self._roster = Roster()
         self._places: dict[tuple[str, str], Address] = {}
         self._hosts: dict[str, str] = {}
 
@@ -109,15 +110,13 @@ class UrlStage:
 
     @property
     def members(self) -> Mapping[str, Member]:
-        return dict(self._members)
+        return self._roster.members
 
     def add(self, member: Member) -> None:
-        if member.name in self._members:
-            raise SetupError(f"member name {member.name!r} is taken; names are unique in a run")
-        self._members[member.name] = member
+        self._roster.add(member)
 
     def listen(self, member: str, port: str) -> Address:
-        self._known(member)
+        self._roster.insist(member)
         key = (member, port)
         if key not in self._places:
             self._places[key] = self._ports.reserve()
@@ -125,7 +124,7 @@ class UrlStage:
 
     def link(self, source: str, target: str, port: str) -> Address:
         """See interfaces.Stage. From clients through a proxy; between containers that meet, on their own network."""
-        self._known(source)
+        self._roster.insist(source)
         address = self.listen(target, port)
         if target not in self.containers.names:
             return self._proxied.link(source, target, port, address)
@@ -136,7 +135,7 @@ class UrlStage:
         return address
 
     def connect(self, source: str, address: Address, *, timeout_s: float) -> socket.socket:
-        self._known(source)
+        self._roster.insist(source)
         if source not in self.containers.names:
             return socket.create_connection(address, timeout=timeout_s)
         pid = self.containers.pid(source)
@@ -171,7 +170,7 @@ class UrlStage:
         return self._hosts[service]
 
     def place(self, member: str, port: str, address: Address, *, of: str | None = None) -> None:
-        self._known(member)
+        self._roster.insist(member)
         self._places[member, port] = address
         if of is None:
             self.containers.reached.add(member)
@@ -185,10 +184,6 @@ class UrlStage:
 
     def command(self, service: str, argv: Sequence[str], *, timeout_s: float) -> str | None:
         return self.containers.command(service, argv, timeout_s=timeout_s)
-
-    def _known(self, member: str) -> None:
-        if member not in self._members:
-            raise SetupError(f"no member {member!r} on this stage; announced: {', '.join(self._members) or 'none'}")
 
 
 class UrlBackend:
@@ -207,14 +202,9 @@ class UrlBackend:
         return [*found, *(f"label:{label}" for label in settings.labels)]
 
     def available(self) -> str | None:
-        if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
-            return "it needs Linux 5.3 or newer (pidfd); run it on such a machine or in a virtual one"
-        try:
-            toxiproxy_path()
-        except SetupError as error:
-            return str(error)
-        if not self._attaches:
-            return None
+        reason = why_no_linux() or why_no_links()
+        if reason is not None or not self._attaches:
+            return reason
         if os.geteuid() != 0:
             return "it needs root, to act on attached containers from outside; run it with sudo, or attach none"
         return why_unreachable(self._settings.endpoint)

@@ -21,13 +21,12 @@ from typing import Any, Final
 from ..identity import ProcessIdentity
 from ..network_namespace import inside
 from ..nft import delete_table
+from ..programs_here import ask
 from ._inverse import Inverse
 
 __all__ = ["HANDLE", "INVERSES"]
 
 HANDLE: Final = "af5:"
-
-_TIMEOUT_S: Final = 5.0
 
 
 def _delete_tables(arguments: Mapping[str, Any]) -> str:
@@ -74,12 +73,7 @@ def _has_qdisc(device: str, index: int) -> bool:
 
 
 def _tc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["tc", *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except FileNotFoundError:
-        raise RuntimeError("there is no `tc` program; apt-get install iproute2") from None
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"tc did not answer within {_TIMEOUT_S:g} s") from None
+    return ask("tc", *arguments, package="iproute2", problem=RuntimeError)
 
 
 INVERSES: Final[dict[str, Inverse]] = {
