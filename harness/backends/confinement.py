@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ..errors import HealError, SetupError
 from ..identity import TOKEN_VARIABLE, ProcessIdentity, end
 from ..interfaces import Journal, Limits, Usage
+from ..inverses import undo
 from ..inverses.resources import oom_score, set_oom_score
 from .cgroups import Cgroups
 from .inside import folders_of, start_inside
@@ -39,7 +40,7 @@ class _Helper:
     cgroups: Cgroups
     process: subprocess.Popen[bytes]
     identity: ProcessIdentity
-    entry: str  # in the journal: ends it
+    entries: list[str]  # in the journal: what ends it, and removes the cgroups that it kept from being removed
     watcher: threading.Thread
 
 
@@ -53,9 +54,12 @@ class CgroupConfinement:
         limits: Callable[[str], Limits],
         journal: Journal,
         token: str,
+        ends_with_member: bool = False,
     ) -> None:
+        """`ends_with_member`: whoever runs the member makes its cgroups anew each time, and removes them at its end."""
         self._pid = pid
         self._limits = limits
+        self._ends_with_member = ends_with_member
         self._journal = journal
         self._token = token
         self._lock = threading.Lock()
@@ -84,7 +88,12 @@ class CgroupConfinement:
         """See interfaces.Confinement. Raises SetupError when the member has no cgroup of its own, or it fails."""
         pid = self._running(member)
         identity = ProcessIdentity.of(pid)
-        cgroups = own_cgroups(member, pid)
+        try:
+            cgroups = own_cgroups(member, pid)
+        except SetupError as error:
+            if identity is None or not identity.alive():  # what ends is no longer where it ran
+                raise SetupError(f"{member} has ended, so nothing can be run inside its limits; see its log") from error
+            raise
         left_s = (expires_ns - time.monotonic_ns()) / 1e9
         if identity is None or left_s <= 0:
             raise SetupError(f"{member}: there is no time left for a helper, or the member has ended")
@@ -97,13 +106,13 @@ class CgroupConfinement:
         process = start_inside(folders_of(cgroups), argv, left_s=left_s, environment=environment)
         helper = ProcessIdentity.of(process.pid)
         assert helper is not None  # it is not reaped yet, so the pid is its own still
-        entry = self._written(member, process, helper, expires_ns)
+        entries = self._written(member, process, helper, cgroups, expires_ns)
         watcher = threading.Thread(
             target=self._watch, args=(member, identity, helper, cgroups), name=f"helper-of-{member}", daemon=True
         )
         with self._lock:
             self._helpers[helper.pid] = _Helper(
-                member=member, cgroups=cgroups, process=process, identity=helper, entry=entry, watcher=watcher
+                member=member, cgroups=cgroups, process=process, identity=helper, entries=entries, watcher=watcher
             )
         watcher.start()
         return helper
@@ -124,7 +133,10 @@ class CgroupConfinement:
         known.watcher.join()
         with self._lock:
             self._helpers.pop(helper.pid, None)
-        self._journal.done(known.entry)
+        if self._ends_with_member:  # it may have ended while the helper was in its cgroups
+            undo("remove-cgroups", _left(known.member, known.cgroups))
+        for entry in known.entries:
+            self._journal.done(entry)
 
     def holds(self, member: str, helper: ProcessIdentity) -> bool:
         """See interfaces.Confinement."""
@@ -184,16 +196,24 @@ class CgroupConfinement:
             raise SetupError(f"{member} does not run, so nothing can be run inside its limits; see its log")
         return pid
 
-    def _written(self, member: str, process: subprocess.Popen[bytes], helper: ProcessIdentity, expires_ns: int) -> str:
+    def _written(
+        self, member: str, process: subprocess.Popen[bytes], helper: ProcessIdentity, cgroups: Cgroups, expires_ns: int
+    ) -> list[str]:
         """Its end, in the journal. Until then what ends it is the token it carries, and its alarm."""
         try:
-            return self._journal.record(
-                "end-process", expires_ns=expires_ns, process=helper.to_json(), what=f"helper of {member}"
-            )
+            written = [
+                self._journal.record(
+                    "end-process", expires_ns=expires_ns, process=helper.to_json(), what=f"helper of {member}"
+                )
+            ]
+            if self._ends_with_member:
+                left = _left(member, cgroups)
+                written.append(self._journal.record("remove-cgroups", expires_ns=expires_ns, **left))
         except BaseException:
             process.kill()
             process.wait()
             raise
+        return written
 
     def _watch(self, member: str, identity: ProcessIdentity, helper: ProcessIdentity, cgroups: Cgroups) -> None:
         """End the helper with its member.
@@ -217,6 +237,10 @@ class CgroupConfinement:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _left(member: str, cgroups: Cgroups) -> dict[str, Any]:
+    return {"folders": [str(folder) for folder in folders_of(cgroups)], "what": f"helper of {member}"}
 
 
 def own_cgroups(member: str, pid: int) -> Cgroups:

@@ -322,7 +322,9 @@ def equip(
         run_id=run_id, bridge=bridge.bridge, address=stage.address, pid=pid, journal=journal, events=events
     )
     stack.enter_context(closing(network))
-    confinement = CgroupConfinement(pid=containers.pid, limits=stage.limits, journal=journal, token=token)
+    confinement = CgroupConfinement(
+        pid=containers.pid, limits=stage.limits, journal=journal, token=token, ends_with_member=True
+    )
     stack.enter_context(closing(confinement))
     stage.equip(network=network, confinement=confinement, disks=disks)
 

@@ -1,12 +1,17 @@
-"""The inverse of making a process the first that the kernel ends when memory runs out.
+"""Inverses on a member's share of the machine: who is ended first for want of memory, and what helpers leave behind.
 
 | inverse | arguments | undone when |
 |---|---|---|
 | `oom-score` | `process` (identity), `score`, `what` | its score is what it was, or it is gone |
+| `remove-cgroups` | `folders`, `what` | each is gone, or somebody runs in it |
+
+An engine removes a container's cgroups when the container ends. One in which a helper of ours still runs then is kept
+by the kernel, and the engine does not come back for it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -60,8 +65,26 @@ def _restore_score(arguments: Mapping[str, Any]) -> str:
     return f"put oom_score_adj of {arguments['what']} back to {score}"
 
 
+def _remove_cgroups(arguments: Mapping[str, Any]) -> str:
+    removed = False
+    for folder in arguments["folders"]:
+        try:
+            os.rmdir(folder)  # noqa: PTH106 - the kernel refuses while anybody is inside, and that is what is wanted
+            removed = True
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+    return f"removed the cgroups that {arguments['what']} had left" if removed else ""
+
+
 INVERSES: Final[dict[str, Inverse]] = {
     "oom-score": Inverse(
         undo=_restore_score, by_hand=lambda a: f"echo {a['score']} > /proc/{a['process']['pid']}/oom_score_adj", rank=10
+    ),
+    # After the containers: theirs are removed with them, if no helper is in the way.
+    "remove-cgroups": Inverse(
+        undo=_remove_cgroups, by_hand=lambda a: f"rmdir {' '.join(a['folders'])}  # those that are empty", rank=60
     ),
 }

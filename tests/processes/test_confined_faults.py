@@ -4,16 +4,15 @@ are undone. Their proofs are tried with the effect taken away behind their back,
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftershock.faults import cpu_pressure, memory_pressure
 from aftershock.harness import loop_files
-from aftershock.harness.identity import find_by_token
+from aftershock.harness.identity import ProcessIdentity, find_by_token
 from aftershock.harness.interfaces import Cluster, FaultContext, MemberState
 from aftershock.harness.journal import RunJournal
 
@@ -117,13 +116,22 @@ def test_the_hog_of_memory_pressure_is_seen_to_be_gone(cluster: Cluster, journal
         assert not injection.prove().proven
 
 
-def test_out_of_memory_that_was_somebody_elses_kill_is_not_proven(cluster: Cluster, journal: RunJournal) -> None:
+def test_out_of_memory_that_was_somebody_elses_kill_is_not_proven(
+    cluster: Cluster, journal: RunJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The member is gone, and the kernel counted no lack of memory."""
-    killer = threading.Thread(target=_kill_once_doomed, args=(journal, cluster))
-    killer.start()
+    confinement = cluster.stage.confinement
+    assert confinement is not None
+    start = confinement.start
+
+    def start_another(member: str, argv: Sequence[str], *, expires_ns: int) -> ProcessIdentity:
+        helper = start(member, ["/bin/sleep", "300"], expires_ns=expires_ns)
+        cluster.stage.processes.kill(member)
+        return helper
+
+    monkeypatch.setattr(confinement, "start", start_another)
     with fault("oom-kill", target="n1", deadline_s=60).inject(context(cluster, journal)) as injection:
         evidence = injection.prove()
-    killer.join()
 
     assert not evidence.proven
     assert "ended 0 processes for want of memory" in evidence.facts[0]
@@ -162,10 +170,3 @@ def _end_helpers(journal: RunJournal, cluster: Cluster) -> None:
     for identity in find_by_token(journal.token):
         if identity.pid not in members:
             cluster.stage.confinement.end(identity)
-
-
-def _kill_once_doomed(journal: RunJournal, cluster: Cluster) -> None:
-    until = time.monotonic() + 30
-    while not any(entry.inverse == "oom-score" for entry in journal.open_entries()) and time.monotonic() < until:
-        time.sleep(0.001)
-    cluster.stage.processes.kill("n1")

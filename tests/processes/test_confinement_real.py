@@ -101,6 +101,47 @@ def test_a_helper_ends_with_its_member(confinement: CgroupConfinement, member: C
 
 
 @needs_cgroups
+@pytest.mark.parametrize("ended_by", ["end", "heal"])
+def test_cgroups_that_a_helper_kept_are_removed_with_it(
+    member: ConfinedMember, journal: RunJournal, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    """An engine gave up on removing them while the helper ran; nobody else would come for them."""
+    monkeypatch.setattr(CgroupConfinement, "_watch", lambda *_: None)  # as if the tool was killed before the member
+    confinement = CgroupConfinement(
+        pid=lambda name: member.pid(),
+        limits=lambda name: member.limits,
+        journal=journal,
+        token=journal.token,
+        ends_with_member=True,
+    )
+    helper = confinement.start("n1", ["/bin/sleep", "300"], expires_ns=soon_ns())
+    member.end()
+    for folder in member.folders:
+        with pytest.raises(OSError, match="busy"):
+            folder.rmdir()
+    if ended_by == "end":
+        confinement.end(helper)
+    else:
+        undo_all(journal.open_entries(), run_folder=journal.path.parent, writer=None, by="test")
+    confinement.close()
+    assert not [folder for folder in member.folders if folder.exists()]
+
+
+@needs_cgroups
+def test_cgroups_in_which_the_member_runs_stay(member: ConfinedMember, journal: RunJournal) -> None:
+    confinement = CgroupConfinement(
+        pid=lambda name: member.pid(),
+        limits=lambda name: member.limits,
+        journal=journal,
+        token=journal.token,
+        ends_with_member=True,
+    )
+    confinement.end(confinement.start("n1", ["/bin/sleep", "300"], expires_ns=soon_ns()))
+    assert all(folder.exists() for folder in member.folders)
+    assert journal.open_entries() == []
+
+
+@needs_cgroups
 def test_a_member_in_our_own_cgroup_is_refused(journal: RunJournal) -> None:
     """What a helper took there would be taken from the tool, and from everybody else."""
     confinement = CgroupConfinement(

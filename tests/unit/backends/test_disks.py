@@ -128,6 +128,15 @@ def test_an_unmounted_file_of_ours_is_deleted(tmp_path: Path) -> None:
     assert undo("unmount", arguments) == ""
 
 
+def test_what_a_helper_kept_from_being_removed_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    arguments = {"folders": [str(tmp_path / "left"), str(tmp_path / "gone")], "what": "helper of n1"}
+    assert undo("remove-cgroups", arguments) == "removed the cgroups that helper of n1 had left"
+    assert undo("remove-cgroups", arguments) == ""
+    assert max(map(rank, ("end-process", "remove-containers", "remove-networks"))) < rank("remove-cgroups")
+    assert by_hand("remove-cgroups", arguments).startswith(f"rmdir {tmp_path}/left {tmp_path}/gone")
+
+
 def test_order_and_words_of_the_inverses() -> None:
     places = {"folder": "/r/n1", "file": "/r/.n1.ext4"}
     process = {"pid": 7, "start_ticks": 1, "boot_id": "b"}
