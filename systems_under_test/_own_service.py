@@ -39,8 +39,8 @@ from ..harness.interfaces import (
 )
 from ._http_ready import Tls, ask_status
 from ._stock_cluster import Ping
-from ._tcp_probe import TcpProbe
-from .reference_access import CONNECT_TIMEOUT_S, poll
+from ._tcp_probe import TcpProbe, open_tcp_probe
+from .reference_access import poll
 
 __all__ = ["OwnService", "OwnServiceSettings", "ServiceSettings", "hosting"]
 
@@ -209,19 +209,7 @@ class OwnService(ABC):
     def packet_probe(self, source: str, target: str, port: int, ping: Ping) -> Probe:
         """From inside the source to the target's own address, with the target's kernel as witness."""
         address = Address(self.hosting.host(target), port)
-        try:
-            path = self.stage.connect(source, address, timeout_s=CONNECT_TIMEOUT_S)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise SetupError(f"{target} takes no connection from {source}: {error}") from error
-        return TcpProbe(
-            path=path,
-            target=address,
-            pid=lambda: self.stage.processes.pid(target),
-            request=ping.request,
-            mark=ping.mark,
-        )
+        return open_tcp_probe(self.stage, Link(source, target), address, request=ping.request, mark=ping.mark)
 
     # ------------------------------------------------------------------------------------------ readiness
 

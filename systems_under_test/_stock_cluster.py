@@ -32,8 +32,8 @@ from ..harness.interfaces import (
     Stage,
     Topology,
 )
-from ._tcp_probe import TcpProbe
-from .reference_access import CONNECT_TIMEOUT_S, NoAnswerError, poll
+from ._tcp_probe import open_tcp_probe
+from .reference_access import NoAnswerError, poll
 
 __all__ = ["Ping", "StockCluster", "running"]
 
@@ -221,19 +221,7 @@ class StockCluster(ABC):
         if port is None:
             raise SetupError(f"{link.source} never opens connections to {link.target}: there is no link to probe")
         target = self.address(link.target, port)
-        try:
-            path = self.stage.connect(link.source, target, timeout_s=CONNECT_TIMEOUT_S)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise SetupError(f"{link.target} takes no connection from {link.source}: {error}") from error
-        return TcpProbe(
-            path=path,
-            target=target,
-            pid=lambda: self.stage.processes.pid(link.target),
-            request=self.ping.request,
-            mark=self.ping.mark,
-        )
+        return open_tcp_probe(self.stage, link, target, request=self.ping.request, mark=self.ping.mark)
 
     def replicas(self) -> Sequence[ReplicaState]:
         """What every replica holds, once all are at the same place (or as it is after a few seconds).

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from ..harness.errors import SetupError
 from ..harness.identity import ProcessIdentity
-from ..harness.interfaces import Address, ProbeOutcome
+from ..harness.interfaces import Address, Link, ProbeOutcome, Stage
 from ..harness.network_namespace import inside
+from .reference_access import CONNECT_TIMEOUT_S
 
-__all__ = ["TcpProbe", "Taken", "taken_at"]
+__all__ = ["Taken", "TcpProbe", "open_tcp_probe", "taken_at"]
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 _NETLINK_SOCK_DIAG: Final = 4
@@ -158,3 +160,18 @@ def _bytes_received(attributes: bytes) -> int:
             return int(received)
         attributes = attributes[max(4, (length + 3) & ~3) :]
     raise OSError(95, "sock_diag told no tcp_info")
+
+
+def open_tcp_probe(stage: Stage, link: Link, target: Address, *, request: bytes, mark: bytes) -> TcpProbe:
+    """From inside the source to the target's own address, with the target's kernel as witness.
+
+    Raises SetupError when the connection is refused; TimeoutError when nothing is said at all, as where packets are
+    cut.
+    """
+    try:
+        path = stage.connect(link.source, target, timeout_s=CONNECT_TIMEOUT_S)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise SetupError(f"{link.target} takes no connection from {link.source}: {error}") from error
+    return TcpProbe(path=path, target=target, pid=lambda: stage.processes.pid(link.target), request=request, mark=mark)
