@@ -318,6 +318,12 @@ def _plugin(
         problems.append(f"{where}.name: unknown {kind} {name!r}{_nearest(name, known)}")
         return own
     model = plugin.settings
+    unreachable = sorted(own_keys & set(model.model_fields))
+    if unreachable:
+        problems.append(
+            f"{where}: {kind} {name!r} has settings of its own named {', '.join(unreachable)}, which this table uses "
+            "itself, so they could never be set; they must be renamed in the plugin"
+        )
     try:
         own["settings"] = model.model_validate(settings).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:

@@ -18,7 +18,7 @@ class DockerBackendSettings(Settings):
     endpoint: str = Field(default=DEFAULT_ENDPOINT, description="of the Docker engine; no other is ever used")
     cpus: float | None = Field(default=None, gt=0, description="CPUs of each member; none: as many as there are")
     memory_mb: int | None = Field(default=None, ge=8, description="memory of each member, without swap")
-    disk_mb: int | None = Field(default=None, ge=8, description="each member's data as a file system of this size")
+    disk_mb: int | None = Field(default=None, ge=16, description="each member's data as a file system of this size")
     parallel: int = Field(default=4, ge=1, le=32, description="containers that are made at once")
     address_range: IPv4Network | None = Field(default=None, description="of the run's network; none: one that is free")
 

@@ -8,7 +8,7 @@ import pytest
 from aftershock.harness.errors import ScenarioError
 from aftershock.harness.scenario import Scenario, load, parse, to_toml
 
-from tests.unit.plugins import registry
+from tests.unit.plugins import plugin, registry
 
 GOOD = """
 name = "good"
@@ -247,3 +247,13 @@ def test_excuses_that_overlap_are_counted_once() -> None:
 
     assert parsed(both.replace("[load]", "[targets]\nsuccess_ratio = 0.9996\n[load]"))
     assert problems(both.replace("[load]", "[targets]\nsuccess_ratio = 0.9997\n[load]"))
+
+
+def test_a_plugin_setting_that_the_table_takes_for_itself_is_told() -> None:
+    """It would be lost without a word."""
+
+    known = registry()
+    known.add("fault", plugin("wait", overlap=(bool, False)), origin="test")
+    with pytest.raises(ScenarioError) as caught:
+        parse(GOOD.replace('name = "noop"', 'name = "wait"'), known, where="s.toml", overrides={})
+    assert "fault.0: fault 'wait' has settings of its own named overlap" in caught.value.problems[0]
