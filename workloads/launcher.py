@@ -214,6 +214,7 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
+                start_new_session=True,  # see loadgen._go_first
             )
 
     @property
