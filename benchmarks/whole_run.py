@@ -2,10 +2,11 @@
 
 Runs the demo's cluster in a control arm for as long as 100,000 operations take, and reads the figures from the record:
 
+    seconds from the start of the command to the first operation
     seconds from the last answer of the load to report.html, by phase
     CPU of the harness (the command itself, its load processes, Toxiproxy apart), as a share of one core
 
-Usage: python benchmarks/whole_run.py [--operations 100000] [--rate 500]
+Usage: python benchmarks/whole_run.py [--operations 100000] [--rate 500] [--backend docker] [--nodes 13 --routers 5]
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ name = "whole-run"
 control = true
 [system]
 name = "reference"
-nodes = 5
+nodes = {nodes}
+routers = {routers}
 [load]
 rate_per_s = {rate}
 duration_s = {duration_s}
@@ -43,20 +45,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operations", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=500.0)
+    parser.add_argument("--backend", choices=("process", "docker"), default="process", help="docker: images present")
+    parser.add_argument("--nodes", type=int, default=5)
+    parser.add_argument("--routers", type=int, default=2)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         parent = Path(name)
         scenario = parent / "whole-run.toml"
-        scenario.write_text(SCENARIO.format(rate=chosen.rate, duration_s=chosen.operations / chosen.rate))
+        shape = {"nodes": chosen.nodes, "routers": chosen.routers}
+        scenario.write_text(SCENARIO.format(rate=chosen.rate, duration_s=chosen.operations / chosen.rate, **shape))
         command = [str(Path(sys.executable).with_name("aftershock")), "run", str(scenario), "--seed", "1"]
+        command += ["--backend", chosen.backend]
+        begun_ns = time.monotonic_ns()
         status = subprocess.run([*command, "--runs", str(parent / "runs")], check=False).returncode
         [folder] = (parent / "runs").iterdir()
-        report(folder, status)
+        report(folder, status, begun_ns)
     return 0
 
 
-def report(folder: Path, status: int) -> None:
-    """Print the figures of one run folder."""
+def report(folder: Path, status: int, command_ns: int) -> None:
+    """Print the figures of one run folder; its command was started at `command_ns`."""
     history = load_history(folder / "history").frame
     operations = history.filter(~pl.col("final"))
     last_ns = int(operations["end_ns"].max())
@@ -64,6 +72,7 @@ def report(folder: Path, status: int) -> None:
     offset_ns = time.time_ns() - time.monotonic_ns()
     finished_ns = (folder / "summary.md").stat().st_mtime_ns - offset_ns
     say(f"exit code {status}, {operations.height:,} operations of load, {history.height:,} in all")
+    say(f"start of the command to first operation: {(int(operations['start_ns'].min()) - command_ns) / 1e9:.2f} s")
     say(f"last operation to finished report: {(finished_ns - last_ns) / 1e9:.2f} s")
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     phases = {event["phase"]: event["t_ns"] for event in events if event["kind"] == "phase"}

@@ -33,7 +33,8 @@ def needs_limit(stage: Stage, setting: Literal["cpus", "memory_mb"]) -> str | No
         limits = stage.confinement.limits(name)
         if (limits.cpus if setting == "cpus" else limits.memory_bytes) is None:
             what = _LIMITS[setting]
-            return f"{what} of {name} is not limited, so it would be taken from all; set {setting} in [backend]"
+            where = "limit it in the Compose file" if stage.backend == "compose" else f"set {setting} in [backend]"
+            return f"{what} of {name} is not limited, so it would be taken from all; {where}"
     return None
 
 

@@ -85,6 +85,8 @@ class ComposeStage(DockerStage):
 
     def limits(self, member: str) -> Limits:
         self._roster.insist(member)
+        if member not in self._project.services:
+            return Limits(cpus=0.0, memory_bytes=0)  # clients' place of entry is no container, and takes nothing
         return self._its_limits.get(member, Limits(cpus=None, memory_bytes=None))
 
     def bring_up(self) -> None:

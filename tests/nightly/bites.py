@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 from aftershock.harness.identity import os_state
 from aftershock.harness.interfaces import Link
 
-from tests.nightly.scene import NODES, Scene, Seen, cpu_of, tcp_counter
+from tests.nightly.scene import Scene, Seen, cpu_of, tcp_counter
 
-__all__ = ["BITES", "IMPOSSIBLE", "Bite"]
+__all__ = ["BITES", "IMPOSSIBLE", "UNPROVABLE", "Bite", "settings_of"]
 
 Measure = Callable[[Scene], Callable[[], None]]
 PATIENT_S: Final = 30.0
@@ -38,6 +38,13 @@ class Bite(NamedTuple):
     @property
     def fault(self) -> str:
         return self.id.partition("/")[0]
+
+
+def settings_of(bite: Bite, backend: str, target: str | None) -> dict[str, Any]:
+    """With the target told, where the fault has one, and in a form that fits the system on this backend."""
+    told = {"target": target} if bite.target and target is not None else {}
+    one_way_in = bite.fault == "partition" and backend in ("compose", "url")
+    return {**bite.settings, **told, **({"shape": "isolate-alone"} if one_way_in else {})}
 
 
 def _both_answer(scene: Scene, link: Link | None = None) -> None:
@@ -111,11 +118,11 @@ def looping(scene: Scene) -> Callable[[], None]:
 
 
 def all_replaced(scene: Scene) -> Callable[[], None]:
-    before = {name: scene.identity(name) for name in NODES}
+    before = {name: scene.identity(name) for name in scene.nodes}
 
     def look() -> None:
         _until(lambda: not any(it.alive() for it in before.values()), "every node was stopped")
-        for a, b in (("n1", "n2"), ("n2", "n3"), ("n3", "n1")):
+        for a, b in zip(scene.nodes, (*scene.nodes[1:], scene.nodes[0]), strict=True):
             assert not scene.old(Link(a, b)).answered, f"{a} -> {b} is a connection of before"
             _until(lambda a=a, b=b: scene.new(Link(a, b)).answered, f"{a} -> {b} answers anew")  # type: ignore[misc]
 
@@ -434,4 +441,13 @@ IMPOSSIBLE: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(("cpu-pressure", "memory-pressure", "oom-kill"), _NO_LIMITS),
         **dict.fromkeys(("disk-full", "disk-slow", "disk-read-only"), _NO_DISKS),
     },
+    "compose": dict.fromkeys(("disk-full", "disk-slow", "disk-read-only"), _NO_DISKS),
+    "url": {
+        **dict.fromkeys(("cpu-pressure", "memory-pressure", "oom-kill"), _NO_LIMITS),
+        **dict.fromkeys(("disk-full", "disk-slow", "disk-read-only"), _NO_DISKS),
+    },
+}
+# Faults that bite there, but that the probes of such a service cannot prove, and what is said of it.
+UNPROVABLE: Final[dict[str, dict[str, str]]] = {
+    name: dict.fromkeys(("reorder", "bandwidth"), "exchange single small messages") for name in ("compose", "url")
 }

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+ON_AN_ENGINE = ("docker", "compose", "url")
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)], scope="module")
+
+def on(backend: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.docker] if backend in ON_AN_ENGINE else []
+
+
+@pytest.fixture(params=[pytest.param(name, marks=on(name)) for name in ("process", *ON_AN_ENGINE)], scope="module")
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

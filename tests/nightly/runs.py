@@ -1,4 +1,4 @@
-"""Real `aftershock run`s of one fault on either backend, and what nightly tests do to them."""
+"""Real `aftershock run`s of one fault on any backend, and what nightly tests do to them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ from typing import Any
 from aftershock.harness.identity import ProcessIdentity, send
 from aftershock.harness.journal import registrations
 
+from tests.nightly.own_services import PORT, SERVICES, Theirs, write_project
 from tests.processes.command import Command
 
-__all__ = ["NotProvenError", "kill_both", "proven", "start", "wait_until", "watchdog_of", "write"]
+__all__ = ["NotProvenError", "confirmed", "kill_both", "proven", "start", "wait_until", "watchdog_of", "write"]
 
-# Limits and disks where members are containers, so that every fault can be there.
-BACKEND = {
-    "process": 'name = "process"',
-    "docker": 'name = "docker"\ncpus = 0.4\nmemory_mb = 128\ndisk_mb = 32',
-}
-SCENARIO = """
-name = "{name}"
-settle_s = 60
+_REFERENCE = """
 [backend]
 {backend}
 [system]
@@ -31,15 +25,34 @@ name = "reference"
 nodes = 3
 routers = 2
 shards = 4
-[load]
-rate_per_s = {rate_per_s}
-duration_s = {load_s}
 [[workload]]
 name = "cas-register"
 share = 0.5
 [[workload]]
 name = "insert-only"
 share = 0.5
+"""
+_OWN = """
+[backend]
+{backend}
+[system]
+{system}
+ready_path = "/health"
+[[workload]]
+name = "http-requests"
+share = 1
+n = [1, 1000]
+[[workload.requests]]
+path = "/items/{{n}}"
+expect_status = [200]
+"""
+SCENARIO = """
+name = "{name}"
+settle_s = 60
+{system}
+[load]
+rate_per_s = {rate_per_s}
+duration_s = {load_s}
 [[fault]]
 name = "{fault}"
 id = "broken"
@@ -59,6 +72,7 @@ def write(
     fault: str,
     settings: dict[str, Any],
     *,
+    attached: Theirs | None = None,
     fault_s: float = 150.0,
     load_s: float = 240.0,
     rate_per_s: int = 20,
@@ -69,8 +83,8 @@ def write(
     path = folder / "scenario.toml"
     path.write_text(
         SCENARIO.format(
-            name=f"nightly-{fault}",
-            backend=BACKEND[backend],
+            name=_name(fault),
+            system=_system(folder, backend, attached),
             fault=fault,
             settings="\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items()),
             load_s=load_s,
@@ -83,8 +97,37 @@ def write(
     return path
 
 
+def _name(fault: str) -> str:
+    return f"nightly-{fault}"
+
+
+def _system(folder: Path, backend: str, attached: Theirs | None) -> str:
+    """Limits and disks where members are containers, so that every fault can be there."""
+    match backend:
+        case "process":
+            return _REFERENCE.format(backend='name = "process"')
+        case "docker":
+            return _REFERENCE.format(backend='name = "docker"\ncpus = 0.4\nmemory_mb = 128\ndisk_mb = 32')
+        case "compose":
+            file = write_project(folder)
+            system = f'name = "compose"\nentry = "{SERVICES[0]}:{PORT}"'
+            return _OWN.format(backend=f'name = "compose"\nfile = "{file}"', system=system)
+        case _:
+            assert attached is not None
+            nodes = [f'services."{name}".role = "node"' for name in attached.names]
+            system = "\n".join(['name = "url"', f'url = "{attached.url}"', *nodes])
+            named = f'name = "url"\ncontainers = {json.dumps(attached.names)}'
+            allowed = f'[safety]\nallow = ["container:{attached.network}-*"]'
+            return _OWN.format(backend=named, system=system) + allowed
+
+
 def start(folder: Path, scenario: Path, *more: str) -> Command:
     return Command(folder, "run", str(scenario), *more)
+
+
+def confirmed(backend: str, fault: str) -> list[str]:
+    """What a person adds to break what is not the tool's own."""
+    return ["--yes-break", _name(fault)] if backend == "url" else []
 
 
 def wait_until(condition: Callable[[], object], what: str, *, deadline_s: float) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from aftershock.harness.backends.cgroups import Cgroups
 from aftershock.harness.errors import AftershockError
 from aftershock.harness.identity import ProcessIdentity
-from aftershock.harness.interfaces import BulkProbe, Cluster, Link, Probe
+from aftershock.harness.interfaces import BulkProbe, Cluster, Link, Probe, Role
 
-__all__ = ["Scene", "Seen", "cpu_of", "tcp_counter"]
+__all__ = ["Scene", "Seen", "cpu_of", "nodes_of", "tcp_counter"]
 
-NODES = ("n1", "n2", "n3")
 HOT_KEY = "h-1"
 _NOTHING_S = 1.5  # how long silence is listened to
 
@@ -33,21 +32,26 @@ class Seen:
     error: str = ""
 
 
+def nodes_of(cluster: Cluster) -> tuple[str, ...]:
+    return tuple(name for name, member in cluster.stage.members.items() if member.role is Role.NODE)
+
+
 class Scene:
-    """A whole cluster of three nodes, with one of them chosen and connections open since before any fault."""
+    """A whole cluster of three nodes or more, with one of them chosen and connections open since before any fault."""
 
     def __init__(self, cluster: Cluster, stack: contextlib.ExitStack) -> None:
         self.cluster = cluster
+        self.nodes = nodes_of(cluster)
         hot = cluster.shard_of(HOT_KEY)
-        primary = next(shard.primary for shard in cluster.topology().shards if shard.shard == hot)
-        assert primary is not None
-        self.target = primary
-        self.other, self.third = (name for name in NODES if name != self.target)
+        primaries = [shard.primary for shard in cluster.topology().shards if shard.shard == hot]
+        # A service of somebody's own has no primary that we know.
+        self.target = (primaries[0] if primaries else None) or self.nodes[-1]
+        self.other, self.third = [name for name in self.nodes if name != self.target][:2]
         self.link = Link(self.other, self.target)
         self.control = Link(self.other, self.third)
         self._old = {
             link: stack.enter_context(contextlib.closing(cluster.open_probe(link)))
-            for link in [self.link, self.control, *(Link(a, b) for a in NODES for b in NODES if a != b)]
+            for link in [self.link, self.control, *(Link(a, b) for a in self.nodes for b in self.nodes if a != b)]
         }
         for link in self._old:
             assert self.old(link, timeout_s=20).answered, f"{link} does not answer before the fault"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 import pytest
 from aftershock.harness.errors import HealError
@@ -199,13 +200,10 @@ def test_a_heal_that_does_not_take_is_an_error_that_says_what_to_do(name: str, l
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in PASSING])
 def test_an_effect_that_did_not_last_takes_the_proof_back(name: str) -> None:
     """As when the watchdog, or somebody at the console, undoes it in the middle."""
-    cluster, events = small_cluster(), RecordedEvents()
-    ran = timeline(cluster, name, events=events, length_s=0.4)
-    undone = threading.Thread(target=_undo_after_proof, args=(cluster, events))
-    undone.start()
+    cluster = small_cluster()
+    events = UndoingOnceProven(cluster)
 
-    (record,) = ran.run(threading.Event())
-    undone.join()
+    (record,) = timeline(cluster, name, events=events).run(threading.Event())
 
     assert record.proven is False
     assert events.kinds()[2:4] == ["fault.proven", "fault.unproven"]
@@ -298,14 +296,21 @@ def test_a_target_that_is_down_already_fails(name: str) -> None:
     assert "n2 is exited before the fault" in record.error
 
 
-def _undo_after_proof(cluster: FakeCluster, events: RecordedEvents) -> None:
-    _wait_for(events, "fault.proven", threading.current_thread())
-    cluster.world.blocked.clear()
-    cluster.world.helpers.clear()
-    cluster.world.disks.clear()
-    cluster.world.broken_disks.clear()
-    for name in cluster.world.states:
-        cluster.world.states[name] = MemberState.RUNNING
+class UndoingOnceProven(RecordedEvents):
+    """Whoever hears that a fault is proven takes its effect away at once."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        super().__init__()
+        self._world = cluster.world
+
+    def __call__(self, kind: str, /, *, source: str = "harness", t_ns: int | None = None, **fields: Any) -> None:
+        super().__call__(kind, source=source, t_ns=t_ns, **fields)
+        if kind != "fault.proven":
+            return
+        for effect in (self._world.blocked, self._world.helpers, self._world.disks, self._world.broken_disks):
+            effect.clear()
+        for name in self._world.states:
+            self._world.states[name] = MemberState.RUNNING
 
 
 def _wait_for(events: RecordedEvents, kind: str, thread: threading.Thread) -> None:
