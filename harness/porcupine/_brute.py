@@ -1,104 +1,59 @@
 """Linearizability of a handful of operations by trying every order: the judge of the engines' counterexamples.
 
 Written without a look at the engines' algorithms (Wing & Gong's search, with what was placed and the state reached
-remembered), and usable for about ten operations only.
+remembered), and usable for about ten operations only. `_specs.py` has the models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ._values import ABSENT, NO_VERSION, OPEN_NS, F, Model
+from ._specs import OBSERVERS, Item, State, StateOf, apply, initial_state
+from ._values import Model
 
-__all__ = ["Item", "State", "apply", "legal", "orders", "precedes"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One operation. `weakened` marks a compare-and-set of which only the written value is looked at."""
-
-    f: F
-    process: int
-    value: int
-    expected: int
-    version: int
-    start_ns: int
-    end_ns: int
-    unknown: bool
-    weakened: bool = False
-
-    @property
-    def written(self) -> int | None:
-        """Value that it leaves behind, `ABSENT` for a delete; None for a read."""
-        if self.f is F.READ:
-            return None
-        return ABSENT if self.f is F.DELETE else self.value
-
-    @property
-    def needed(self) -> int | None:
-        """Value that had to be there; None when any would do."""
-        if self.f is F.READ:
-            return self.value
-        return self.expected if self.f is F.CAS and not self.weakened else None
-
-
-class State(NamedTuple):
-    """Value of the key; its version lies in low … high (both inclusive)."""
-
-    value: int
-    low: int
-    high: int
-
-
-_START = State(ABSENT, 0, 0)
-_NO_LIMIT = OPEN_NS
+__all__ = ["Item", "State", "apply", "initial_state", "legal", "orders", "precedes", "some_order"]
 
 
 def precedes(a: Item, b: Item) -> bool:
     """Whether `a` was over before `b` began; intervals are closed, so touching ones are concurrent."""
-    return not a.unknown and a.end_ns < b.start_ns
+    return not a.optional and a.end_ns < b.start_ns
 
 
-def apply(state: State, item: Item, model: Model) -> list[State]:
-    """Every state that may follow when `item` takes effect now; none when its answer is impossible then."""
-    if item.needed is not None and state.value != item.needed:
-        return []
-    if model is not Model.KEY_VALUE:
-        return [state if item.written is None else state._replace(value=item.written)]
-    told = None if item.unknown or item.version == NO_VERSION else item.version
-    kept = _narrow(state, told)
-    if item.written is None:
-        return [kept] if kept is not None else []
-    changed = _narrow(State(item.written, state.low + 1, _NO_LIMIT), told)
-    idle = kept if item.f is F.DELETE and state.value == ABSENT else None
-    return [after for after in (idle, changed) if after is not None]
+def legal(items: Sequence[Item], model: Model, *, initial: Mapping[int, int] | None = None) -> bool:
+    """Whether some order explains every answer. Unknown operations may be left out of it.
+
+    `initial` is the balance of every account, for the bank only. Raises KeyError for a function the model has not.
+    """
+    matters = [item for item in items if not (item.unknown and item.f in OBSERVERS)]
+    before = [sum(1 << j for j, other in enumerate(matters) if precedes(other, item)) for item in matters]
+    required = sum(1 << i for i, item in enumerate(matters) if not item.optional)
+    start = initial_state(model, initial)
+    return some_order(before, required, start, lambda state, i: apply(state, matters[i], model))
 
 
-def _narrow(state: State, version: int | None) -> State | None:
-    if version is None:
-        return state
-    return State(state.value, version, version) if state.low <= version <= state.high else None
+def some_order(
+    before: Sequence[int], required: int, start: StateOf, follow: Callable[[StateOf, int], Iterable[StateOf]]
+) -> bool:
+    """Whether all `required` operations can take effect one after another; others may, too.
 
-
-def legal(items: Sequence[Item], model: Model) -> bool:
-    """Whether some order explains every answer. Unknown operations may be left out of it."""
-    before = [sum(1 << j for j, other in enumerate(items) if precedes(other, item)) for item in items]
-    required = sum(1 << i for i, item in enumerate(items) if not item.unknown)
-    seen: set[tuple[int, State]] = set()
-    waiting = [(0, _START)]
+    Sets of operations are the bits of a number. `before[i]` come before the i-th, and `follow(state, i)` are the states
+    that it may leave behind.
+    """
+    first: tuple[int, StateOf] = (0, start)
+    seen: set[tuple[int, StateOf]] = {first}
+    waiting: list[tuple[int, StateOf]] = [first]
     while waiting:
         placed, state = waiting.pop()
         if placed & required == required:
             return True
-        if (placed, state) in seen:
-            continue
-        seen.add((placed, state))
-        for i, item in enumerate(items):
-            if placed >> i & 1 or before[i] & ~placed or (item.unknown and item.f is F.READ):
+        for i, its_before in enumerate(before):
+            if placed >> i & 1 or its_before & ~placed:
                 continue
-            waiting.extend((placed | 1 << i, after) for after in apply(state, item, model))
+            for after in follow(state, i):
+                reached = (placed | 1 << i, after)
+                if reached not in seen:
+                    seen.add(reached)
+                    waiting.append(reached)
     return False
 
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import IO, Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from ..verdict import Verdict, worst
-from ._brute import Item
-from ._child import Answer, ask
-from ._explain import REJUDGED_AT_MOST, explain
-from ._values import ABSENT, CheckOutcome, Counterexample, Engine, F, KeyResult, Model, Operations
+from ._answers import read_answer
+from ._child import ask
+from ._counterexamples import Found, as_operations, item
+from ._specs import FUNCTIONS
+from ._values import CheckOutcome, Engine, F, KeyResult, Model, Operations
+from ._wire import Request, write_request
+from ._words import default_words
 from .programs import checker_path
 
-__all__ = ["check"]
+__all__ = ["check", "item"]
 
-_SCHEMA = 1
-_COLUMNS = ("key", "f", "value", "expected", "version", "start_ns", "end_ns", "unknown")
-
-
-class _RowsOfKey(NamedTuple):
-    key: int
-    rows: npt.NDArray[np.int64]
+_SECOND_OPINION_S = 2.0
+_SECOND_OPINION_BYTES = 1 << 30
 
 
 def check(
@@ -36,20 +35,23 @@ def check(
     deadline_s: float = 60.0,
     memory_limit_bytes: int = 2 << 30,
     workers: int | None = None,
+    initial: Mapping[int, int] | None = None,
+    words: Callable[[int], str] | None = None,
 ) -> CheckOutcome:
     """Decide, key by key, whether a history is linearizable.
 
     Runs in a child process that is ended at `deadline_s` or when it holds more than `memory_limit_bytes`. What was
     decided by then stays decided; the rest is unknown, with the reason, and so is everything that a crash of the child
-    leaves open. `workers` is the number of keys judged at a time (default: one per core).
+    leaves open. `workers` is the number of keys judged at a time (default: one per core). `initial` is the balance of
+    every account, for the bank only. `words` shows in sentences what was written, added, put in or read (default: the
+    number, and `nothing` for `ABSENT`).
 
     Raises ValueError when the operations do not fit the model, SetupError when the native program is not installed.
     """
     started_s = time.monotonic()
     if deadline_s <= 0 or memory_limit_bytes <= 0 or (workers is not None and workers <= 0):
         raise ValueError("deadline_s, memory_limit_bytes and workers must be positive")
-    if model is Model.REGISTER and (operations.f == F.CAS).any():
-        raise ValueError("the register has no compare-and-set; use Model.CAS_REGISTER")
+    _refuse_other_functions(operations, model)
     if len(operations) == 0:
         return _outcome({}, engine=engine, seconds=0.0, problem="the history holds no operations")
     program = checker_path()
@@ -59,110 +61,52 @@ def check(
 
     def write_input(target: IO[bytes]) -> None:
         left_s = max(0.0, until_s - margin_s - time.monotonic())
-        header = {
-            "schema": _SCHEMA,
-            "operations": len(operations),
-            "columns": _COLUMNS,
-            "model": str(model),
-            "engine": str(engine),
-            "deadline_ms": int(left_s * 1000),
-            "workers": workers or 0,
-        }
-        target.write(json.dumps(header).encode() + b"\n")
-        for name in _COLUMNS:
-            target.write(np.ascontiguousarray(getattr(operations, name), dtype="<i8").data)
+        request = Request(
+            model=model, engine=engine, deadline_ms=int(left_s * 1000), workers=workers or 0, initial=initial or {}
+        )
+        write_request(target, operations, request)
 
     answer = ask(program, write_input=write_input, until_s=until_s, memory_limit_bytes=memory_limit_bytes)
-    results = {
-        int(key): KeyResult(
-            key=int(key),
-            verdict=Verdict.UNKNOWN,
-            engine=None,
-            reason=answer.problem or "the deadline passed before it was reached",
-        )
-        for key in np.unique(operations.key)
-    }
-    _read(answer, results, operations, model)
-    return _outcome(results, engine=engine, seconds=time.monotonic() - started_s, problem=answer.problem)
-
-
-def _read(answer: Answer, results: dict[int, KeyResult], operations: Operations, model: Model) -> None:
-    """Fill in what the child said. A line that makes no sense is a problem, and so never leads to a pass."""
-    by_key = np.argsort(operations.key, kind="stable")
-    keys = operations.key[by_key]
-
-    def of_key(key: int) -> _RowsOfKey:
-        first, last = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
-        return _RowsOfKey(key, by_key[first:last])
-
-    try:
-        for line in answer.lines:
-            known = results[line["key"]]
-            verdict = Verdict(line["verdict"])
-            given = line.get("counterexample")
-            results[known.key] = KeyResult(
-                key=known.key,
-                verdict=verdict,
-                engine=Engine(line["engine"]),
-                reason=line.get("reason", ""),
-                counterexample=None if given is None else _counterexample(given, operations, of_key(known.key), model),
-            )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        answer.problem = answer.problem or f"the checker's answer makes no sense ({type(error).__name__}: {error})"
-    for key, result in results.items():
-        results[key] = _with_reason(result, answer.problem)
-
-
-def _with_reason(result: KeyResult, problem: str | None) -> KeyResult:
-    found = result.counterexample
-    if found is not None and len(found.rows) <= REJUDGED_AT_MOST and not found.rejudged:
-        reason = (
-            f"the engine {result.engine} saw a violation that a brute-force search of the same {len(found.rows)} "
-            "operations does not confirm: a bug in Aftershock, please report it"
-        )
-        return replace(result, verdict=Verdict.UNKNOWN, reason=reason)
-    if result.verdict is Verdict.PASS:
-        return replace(result, reason="every answer fits one order")
-    if result.verdict is Verdict.UNKNOWN:
-        return replace(result, reason=result.reason or problem or "the deadline passed before it was reached")
-    if found is None:
-        found_out = "no order explains its answers; there was no time left to find out which ones"
-        return replace(result, reason=found_out)
-    return replace(result, reason=found.reason)
-
-
-def _counterexample(given: dict[str, Any], operations: Operations, of_key: _RowsOfKey, model: Model) -> Counterexample:
-    rows = [int(row) for row in given["rows"]]
-    of_this_key = set(of_key.rows.tolist())
-    if not rows or not of_this_key.issuperset(rows):
-        raise ValueError(f"counterexample of key {of_key.key} has rows {rows[:8]}")
-    weakened = set(given["weakened"])
-    items = [item(operations, row, weakened=row in weakened) for row in rows]
-    needed = [one.needed for one in items if one.needed is not None]
-    written = np.where(operations.f[of_key.rows] == F.DELETE, ABSENT, operations.value[of_key.rows])
-    writers = of_key.rows[(operations.f[of_key.rows] != F.READ) & np.isin(written, needed)]
-    # A compare-and-set of a value with itself is a read and so writes nothing; `item` knows.
-    missing = [row for row in writers.tolist() if row not in rows and item(operations, row).written is not None]
-    return explain(items, rows=rows, model=model, minimal=bool(given["minimal"]), complete=not missing)
-
-
-def item(operations: Operations, row: int, *, weakened: bool = False) -> Item:
-    """One row as an object, the way the brute-force search wants it."""
-    f = F(int(operations.f[row]))
-    value, expected = int(operations.value[row]), int(operations.expected[row])
-    if f is F.CAS and value == expected:
-        f = F.READ  # it replaced a value by itself: an observation
-    return Item(
-        f=f,
-        process=int(operations.process[row]),
-        value=ABSENT if f is F.DELETE else value,
-        expected=expected,
-        version=int(operations.version[row]),
-        start_ns=int(operations.start_ns[row]),
-        end_ns=int(operations.end_ns[row]),
-        unknown=bool(operations.unknown[row]),
-        weakened=weakened,
+    second = partial(_second_opinion, program=program, model=model, until_s=until_s)
+    results = read_answer(
+        answer, operations, model=model, initial=initial or {}, words=words or default_words, second=second
     )
+    outcome = _outcome(results, engine=engine, seconds=time.monotonic() - started_s, problem=answer.problem)
+    return replace(outcome, decide_s=answer.summary.get("decide_seconds"))
+
+
+def _refuse_other_functions(operations: Operations, model: Model) -> None:
+    wrong = ~np.isin(operations.f, [int(f) for f in FUNCTIONS[model]])
+    if not wrong.any():
+        return
+    row = int(wrong.argmax())
+    f = F(int(operations.f[row]))
+    if model is Model.REGISTER and f in FUNCTIONS[Model.CAS_REGISTER]:
+        raise ValueError("the register has no compare-and-set; use Model.CAS_REGISTER")
+    known = ", ".join(sorted(one.name for one in FUNCTIONS[model]))
+    raise ValueError(f"row {row} calls {f.name}, which the model {model} has not; it has {known}")
+
+
+def _second_opinion(found: Found, first: Engine, *, program: Path, model: Model, until_s: float) -> bool | None:
+    """Whether another engine finds a counterexample illegal that is too large for brute force; None: no answer."""
+    engine = Engine.AUTO if first is Engine.PORCUPINE else Engine.PORCUPINE
+    until_s = min(until_s, time.monotonic() + _SECOND_OPINION_S)
+    request = Request(
+        model=model,
+        engine=engine,
+        deadline_ms=int(1000 * max(0.0, until_s - time.monotonic())),
+        workers=1,
+        initial=found.reduced.initial or {},
+    )
+    alone = as_operations(found.reduced.judged)
+    answer = ask(
+        program,
+        write_input=lambda target: write_request(target, alone, request),
+        until_s=until_s,
+        memory_limit_bytes=_SECOND_OPINION_BYTES,
+    )
+    said = {line.get("verdict") for line in answer.lines} & {str(Verdict.PASS), str(Verdict.FAIL)}
+    return said == {str(Verdict.FAIL)} if said else None
 
 
 def _outcome(results: dict[int, KeyResult], *, engine: Engine, seconds: float, problem: str | None) -> CheckOutcome:

@@ -1,75 +1,110 @@
 """Says why a minimal set of operations cannot be: one sentence, steps, edges, and every order with what rules it out.
 
-Works from the operations alone, so it explains what any engine found. The steps rest on this: a value that is written
-once is in place for one stretch of time, so of two values one comes first; a contradiction is a proof of "x before
-y" and one of "y before x".
+Works from the operations alone, so it explains what any engine found. Each family of models has explainers, tried in
+order, each for one kind of contradiction; where none fits, it is said how each order fails.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from ._brute import Item, State, apply, legal, orders, precedes
-from ._values import ABSENT, NO_VERSION, Counterexample, Edge, F, Model, Order
+from . import _explain_bank, _explain_collections, _explain_locks, _explain_numbers, _explain_registers
+from ._brute import apply, initial_state, legal, orders, precedes
+from ._specs import OBSERVERS, Item, StateOf
+from ._values import ABSENT, Counterexample, Edge, F, Model, Order
+from ._why import Explainer, Scene, Why
+from ._words import REGISTERS, Words, capital, default_words
 
-__all__ = ["REJUDGED_AT_MOST", "explain"]
+__all__ = ["REJUDGED_AT_MOST", "Reduced", "explain"]
 
 _ORDERS_SHOWN = 6
 REJUDGED_AT_MOST = 10
 _EXPLAINED_AT_MOST = 40  # more are left only when time ran out; the work grows with their third power
 
+_EXPLAINERS: Final[Mapping[Model, Sequence[Explainer]]] = {
+    **dict.fromkeys(REGISTERS, _explain_registers.EXPLAINERS),
+    Model.SET: _explain_collections.SET,
+    Model.LIST_APPEND: _explain_collections.LIST,
+    Model.QUEUE: _explain_collections.QUEUE,
+    Model.COUNTER: _explain_numbers.COUNTER,
+    Model.FETCH_AND_INCREMENT: _explain_numbers.FETCH_AND_INCREMENT,
+    Model.MUTEX: _explain_locks.MUTEX,
+    Model.BANK: _explain_bank.BANK,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Why:
-    reason: str
-    reasons: tuple[str, ...]
-    impossible: int
-    against: int | None = None  # the operation that `impossible` contradicts
+class Reduced:
+    """What was done to a few operations so that they stand for the whole history (package shrink says why they do).
+
+    `judged` are the operations with that done to them. `base`: increments of a counter that were left out and are in
+    every read. `initial` and `merged`: a bank's balances at first, and with which account each other one was counted.
+    `anchor`: position of a read of a counter or bank that told the state from which on the others are judged.
+    """
+
+    judged: Sequence[Item]
+    base: int = 0
+    initial: Mapping[int, int] | None = None
+    merged: Mapping[int, int] | None = None
+    anchor: int | None = None
 
 
 def explain(
-    items: Sequence[Item], *, rows: Sequence[int], model: Model, minimal: bool, complete: bool = True
+    items: Sequence[Item],
+    *,
+    rows: Sequence[int],
+    model: Model,
+    minimal: bool,
+    complete: bool = True,
+    reduced: Reduced | None = None,
+    words: Callable[[int], str] = default_words,
 ) -> Counterexample:
-    """Describe operations that an engine found illegal; `items` are sorted by start.
+    """Describe operations that an engine found illegal; `items` are as they were answered, sorted by start.
 
-    `complete`: every operation of the key that writes a value which one of them needed is among them. Only then does
-    it say anything about the whole history that they are illegal.
+    `complete`: every operation of the key that must be among them, so that they say anything about the whole history,
+    is (whoever writes a value that one of them needed). `words` shows what was written, added, put in or read.
     """
-    if len(items) > _EXPLAINED_AT_MOST:
-        return _unexplained(items, rows)
-    why = (
-        _unwritten(items)
-        or _before_its_write(items)
-        or _replaced_twice(items)
-        or _out_of_turn(items)
-        or _version_out_of_turn(items, model)
+    reduced = reduced or Reduced(judged=items)
+    scene = Scene(
+        items=items,
+        judged=reduced.judged,
+        model=model,
+        words=Words(model=model, value=words),
+        base=reduced.base,
+        initial=reduced.initial,
+        merged=reduced.merged,
+        anchor=reduced.anchor,
     )
-    few = _few_orders(items)
-    shown = tuple(_ruled_out(items, order, model) for order in few)
-    why = why or _no_order(items, shown)
+    if len(items) > _EXPLAINED_AT_MOST:
+        return _unexplained(scene, rows)
+    why = next(filter(None, (explainer(scene) for explainer in _EXPLAINERS[model])), None)
+    shown = tuple(_ruled_out(scene, order) for order in _few_orders(scene.judged))
+    why = why or _no_order(scene, shown)
+    rejudged = len(items) <= REJUDGED_AT_MOST and not legal(scene.judged, model, initial=scene.initial)
     return Counterexample(
         rows=tuple(rows),
-        roles=tuple(_role(items, i, why) for i in range(len(items))),
-        notes=tuple(_note(item) for item in items),
+        roles=tuple(_role(scene, i, why) for i in range(len(items))),
+        notes=tuple(_note(scene, i) for i in range(len(items))),
         reason=why.reason,
         reasons=why.reasons,
-        edges=tuple(_edges(items, why)),
+        edges=tuple(_edges(scene, why)),
         orders=shown,
-        precedences=tuple(_precedences(items)),
-        rejudged=complete and len(items) <= REJUDGED_AT_MOST and not legal(items, model),
+        precedences=tuple(_precedences(scene)),
+        rejudged=complete and rejudged,
         minimal=minimal,
     )
 
 
-def _unexplained(items: Sequence[Item], rows: Sequence[int]) -> Counterexample:
+def _unexplained(scene: Scene, rows: Sequence[int]) -> Counterexample:
     return Counterexample(
         rows=tuple(rows),
-        roles=tuple("read" if item.written is None else "write" for item in items),
-        notes=tuple(map(_note, items)),
-        reason=f"No order explains the answers of these {len(items)} operations; time ran out before it was known "
-        "which of them matter.",
+        roles=tuple("read" if item.f in OBSERVERS else "write" for item in scene.items),
+        notes=tuple(_note(scene, i) for i in range(len(scene.items))),
+        reason=f"No order explains the answers of these {len(scene.items)} operations; time ran out before it was "
+        "known which of them matter.",
         reasons=(),
         edges=(),
         orders=(),
@@ -79,244 +114,38 @@ def _unexplained(items: Sequence[Item], rows: Sequence[int]) -> Counterexample:
     )
 
 
-# ------------------------------------------------------------------------------------------------ words
-
-
-def _what(value: int) -> str:
-    return "nothing" if value == ABSENT else str(value)
-
-
-def _label(item: Item) -> str:
-    """`the write of 7 by process 3`: the operation without its answer."""
-    if item.f is F.READ:
-        call = "read"
-    elif item.f is F.WRITE:
-        call = f"write of {item.value}"
-    elif item.f is F.DELETE:
-        call = "delete"
-    elif item.expected == ABSENT:
-        call = f"insert of {item.value}"
-    else:
-        call = f"compare-and-set from {item.expected} to {item.value}"
-    return f"the {call} by process {item.process}"
-
-
-def _answered(item: Item) -> str:
-    """What ended the operation."""
-    return f"ended with {_what(item.value)}" if item.f is F.READ else "was acknowledged"
-
-
-def _found(item: Item) -> str:
-    """What its answer says was there."""
-    if item.f is F.READ:
-        return "found the key absent" if item.value == ABSENT else f"found {item.value}"
-    if item.needed == ABSENT:
-        return "succeeded, as if the key were absent"
-    return f"succeeded, as if {item.needed} were still there" if item.needed is not None else "was acknowledged"
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
-
-
-# ------------------------------------------------------------------------------------------------ reasons
-
-
-def _writers(items: Sequence[Item], value: int) -> list[int]:
-    return [i for i, item in enumerate(items) if item.written == value]
-
-
-def _observers(items: Sequence[Item], value: int) -> list[int]:
-    return [i for i, item in enumerate(items) if item.needed == value]
-
-
-def _unwritten(items: Sequence[Item]) -> _Why | None:
-    """Somebody saw a value that nobody wrote."""
-    for i, item in enumerate(items):
-        if item.needed not in (None, ABSENT) and not _writers(items, item.needed or 0):
-            nobody = f"no write of {item.needed} to this key can have happened"
-            return _Why(
-                reason=_capital(f"{_label(item)} {_found(item)}, but {nobody}."),
-                reasons=(_capital(f"{_label(item)} {_found(item)}."), _capital(f"{nobody}.")),
-                impossible=i,
-            )
-    return None
-
-
-def _before_its_write(items: Sequence[Item]) -> _Why | None:
-    """Somebody saw a value before anybody began to write it."""
-    for i, item in enumerate(items):
-        writers = [] if item.needed in (None, ABSENT) else _writers(items, item.needed or 0)
-        if writers and all(precedes(item, items[w]) for w in writers):
-            first = min(writers, key=lambda w: items[w].start_ns)
-            return _Why(
-                reason=_capital(
-                    f"{_label(item)} {f'found {item.value} and ' if item.f is F.READ else ''}ended before "
-                    f"{_label(items[first])} began, yet nobody else wrote {item.needed}."
-                ),
-                reasons=(
-                    _capital(f"{_label(item)} {_found(item)}."),
-                    _capital(f"it ended before {_label(items[first])} began."),
-                    f"Nobody else wrote {item.needed}.",
-                ),
-                impossible=i,
-                against=first,
-            )
-    return None
-
-
-def _replaced_twice(items: Sequence[Item]) -> _Why | None:
-    """Two compare-and-sets succeeded from one occurrence of a value."""
-    for i, j in itertools.combinations(range(len(items)), 2):
-        a, b = items[i], items[j]
-        if not (a.f is b.f is F.CAS) or a.needed is None or a.needed != b.needed:
-            continue
-        if not _took_effect(items, a) or not _took_effect(items, b):
-            continue
-        sources = len(_writers(items, a.needed)) + (a.needed == ABSENT)
-        if sources != 1:
-            continue
-        once = "the key was absent only once: nobody deleted it" if a.needed == ABSENT else f"{a.needed} was there once"
-        return _Why(
-            reason=_capital(f"both {_label(a)} and {_label(b)} took effect, but {once}."),
-            reasons=(
-                _capital(f"{_label(a)} {_effect(a)}."),
-                _capital(f"{_label(b)} {_effect(b)}."),
-                _capital(f"{once}, so only one of them can have replaced it."),
-            ),
-            impossible=j,
-            against=i,
-        )
-    return None
-
-
-def _took_effect(items: Sequence[Item], item: Item) -> bool:
-    return not item.unknown or (item.written is not None and bool(_observers(items, item.written)))
-
-
-def _effect(item: Item) -> str:
-    return "was never answered, but what it wrote was seen" if item.unknown else "was acknowledged"
-
-
-def _out_of_turn(items: Sequence[Item]) -> _Why | None:
-    """A value was seen although another one had taken its place for good: stale, lost or resurrected."""
-    values = [ABSENT, *sorted({item.written for item in items if item.written is not None} - {ABSENT})]
-    if any(len(_writers(items, value)) > (value != ABSENT) for value in values):
-        return None  # a value that comes back has no one stretch of time
-    # The latest impossible answer reads best: it is the one that somebody would complain about.
-    found = [
-        (items[after].start_ns, earlier, why, over, after)
-        for earlier, later in itertools.permutations(values, 2)
-        if (why := _comes_first(items, earlier, later)) is not None
-        for over, after in _over_before(items, later, earlier)
-        if items[after].needed == earlier
-    ]
-    if not found:
-        return None
-    _, earlier, why, over, after = max(found, key=lambda entry: (entry[0], -entry[3]))
-    first, second = items[over], items[after]
-    return _Why(
-        reason=_capital(
-            f"{_label(first)} {_answered(first)} before {_label(second)} began, yet {_again(second)} "
-            f"{_found(second)}" + ("." if earlier == ABSENT else ", which was older.")
-        ),
-        reasons=(
-            why,
-            _capital(f"{_label(first)} {_answered(first)} before {_label(second)} began, so the older state was gone."),
-            _capital(f"{_label(second)} {_found(second)} all the same."),
-        ),
-        impossible=after,
-        against=over,
-    )
-
-
-def _again(item: Item) -> str:
-    if item.f is F.CAS:
-        return "that insert" if item.expected == ABSENT else "that compare-and-set"
-    return {F.READ: "that read", F.WRITE: "that write", F.DELETE: "that delete"}[item.f]
-
-
-def _on(items: Sequence[Item], value: int) -> list[int]:
-    """Operations that happened while `value` was in place, its write and its replacement included."""
-    return [i for i, item in enumerate(items) if value in (item.written, item.needed)]
-
-
-def _over_before(items: Sequence[Item], x: int, y: int) -> Iterator[tuple[int, int]]:
-    """Pairs: an operation on `x` that was over before one on `y` began."""
-    for a, b in itertools.product(_on(items, x), _on(items, y)):
-        if precedes(items[a], items[b]) and _took_effect(items, items[b]):
-            yield a, b
-
-
-def _comes_first(items: Sequence[Item], x: int, y: int) -> str | None:
-    """A sentence that proves that `x` was in place before `y` was, or None."""
-    if x == ABSENT:
-        return "The key was absent at first, and nobody deleted it: once written, it is never absent again."
-    if y == ABSENT:
-        return None
-    for item in items:
-        if item.f is F.CAS and item.needed == x and item.written == y:
-            return _capital(f"{_label(item)} put {y} in the place of {x}: {x} came before {y}.")
-    pairs = list(_over_before(items, x, y))
-    if not pairs:
-        return None
-    a, b = pairs[0]
-    return _capital(f"{_label(items[a])} {_answered(items[a])} before {_label(items[b])} began: {x} came before {y}.")
-
-
-def _version_out_of_turn(items: Sequence[Item], model: Model) -> _Why | None:
-    """An answer told a smaller version than one that was known before the operation began."""
-    told = [i for i, item in enumerate(items) if not item.unknown and item.version != NO_VERSION]
-    if model is not Model.KEY_VALUE:
-        return None
-    for a, b in itertools.permutations(told, 2):
-        first, second = items[a], items[b]
-        if precedes(first, second) and first.version > second.version:
-            return _Why(
-                reason=_capital(
-                    f"{_label(first)} was answered with version {first.version} before {_label(second)} began, yet "
-                    f"{_again(second)} was answered with the older version {second.version}."
-                ),
-                reasons=(
-                    "Each change of a key makes a larger version.",
-                    _capital(f"{_label(first)} was answered with version {first.version}."),
-                    _capital(f"{_label(second)} began after that and was answered with version {second.version}."),
-                ),
-                impossible=b,
-                against=a,
-            )
-    return None
-
-
-def _no_order(items: Sequence[Item], shown: Sequence[Order]) -> _Why:
+def _no_order(scene: Scene, shown: Sequence[Order]) -> Why:
     """Nothing simpler to say than how each order fails."""
     ways = list(dict.fromkeys(order.why.removesuffix(".") for order in shown))
-    count = len(shown)
+    number = len(scene.items)
     if not shown:
-        reason = f"No order that their times allow gives each of these {len(items)} operations the answer that it got."
-    elif len(items) == 1:
-        reason = _capital(f"{ways[0]}.")
-    elif count == 1:
-        reason = f"The times allow only one order of these {len(items)} operations, and in it {ways[0]}."
+        reason = f"No order that their times allow gives each of these {number} operations the answer that it got."
+    elif number == 1:
+        reason = capital(f"{ways[0]}.")
+    elif len(shown) == 1:
+        reason = f"The times allow only one order of these {number} operations, and in it {ways[0]}."
     elif len(ways) == 1:
-        reason = f"In each of the {count} orders that the times allow, {ways[0]}."
+        reason = f"In each of the {len(shown)} orders that the times allow, {ways[0]}."
     else:
-        others = "in the other" if count == 2 else "in others"
+        others = "in the other" if len(shown) == 2 else "in others"
         reason = (
-            f"None of the {count} orders that the times allow explains all answers: in one, {ways[0]}; {others}, "
+            f"None of the {len(shown)} orders that the times allow explains all answers: in one, {ways[0]}; {others}, "
             f"{ways[1]}."
         )
-    steps = ways or [
-        *(f"{_label(item)} {_found(item)}" for item in items if item.needed is not None),
-        *_precedences(items),
-    ]
-    observers = [i for i, item in enumerate(items) if item.needed is not None] or list(range(len(items)))
-    blamed = [order.ruled_out_by for order in shown] or observers[-1:]
-    return _Why(
+    answers = [i for i, item in enumerate(scene.judged) if not item.optional and _says_something(item, scene.model)]
+    told = answers or range(number)
+    steps = ways or [*(f"{scene.label(i)} {scene.found(i)}" for i in told), *_precedences(scene)]
+    blamed = [order.ruled_out_by for order in shown] or answers[-1:] or [number - 1]
+    return Why(
         reason=reason,
-        reasons=tuple(_capital(f"{step}.") for step in steps),
+        reasons=tuple(capital(f"{step}.") for step in steps),
         impossible=max(set(blamed), key=lambda i: (blamed.count(i), i)),
     )
+
+
+def _says_something(item: Item, model: Model) -> bool:
+    told = (F.DEQUEUE, F.ACQUIRE, F.RELEASE, *((F.INCREMENT,) if model is Model.FETCH_AND_INCREMENT else ()))
+    return item.needed is not None or item.f in OBSERVERS or item.f in told
 
 
 # ------------------------------------------------------------------------------------------------ orders, edges, roles
@@ -327,26 +156,46 @@ def _few_orders(items: Sequence[Item]) -> list[tuple[int, ...]]:
     return found if len(found) <= _ORDERS_SHOWN else []
 
 
-def _ruled_out(items: Sequence[Item], order: tuple[int, ...], model: Model) -> Order:
-    """Replay an order until an answer does not fit."""
-    states = [State(ABSENT, 0, 0)]
+def _ruled_out(scene: Scene, order: tuple[int, ...]) -> Order:
+    """Replay an order until an answer does not fit. What is optional may happen at its place, or not at all."""
+    states: list[StateOf] = [initial_state(scene.model, scene.initial)]
     for i in order:
-        following = [after for state in states for after in apply(state, items[i], model)]
+        item = scene.judged[i]
+        following = [after for state in states for after in apply(state, item, scene.model)]
+        if item.optional and scene.model not in REGISTERS:
+            following += states
         if not following:
-            there = {state.value for state in states}
-            now = "the key was absent" if there == {ABSENT} else f"{' or '.join(map(_what, sorted(there)))} was there"
-            wrong = items[i].needed is not None and items[i].needed not in there
-            why = f"{_label(items[i])} {_found(items[i])}, but {now}"
-            if not wrong:
-                lowest = min(state.low for state in states)
-                exact = all(state.low == state.high == lowest for state in states)
-                why = (
-                    f"{_label(items[i])} was answered with version {items[i].version}, but the key was at version "
-                    f"{lowest}{'' if exact else ' or above'}{'' if items[i].written is None else ' already'}"
-                )
-            return Order(order=order, ruled_out_by=i, why=f"{why}.")
-        states = following
+            return Order(order=order, ruled_out_by=i, why=f"{_misfit(scene, i, states)}.")
+        states = list(dict.fromkeys(following))
     return Order(order=order, ruled_out_by=order[-1], why="nothing rules this order out; please report this.")
+
+
+def _misfit(scene: Scene, i: int, states: Sequence[StateOf]) -> str:
+    """Why an answer does not fit any of the states that are possible by then."""
+    item, answer = scene.judged[i], f"{scene.label(i)} {scene.found(i)}"
+    if scene.model in REGISTERS:
+        there = {state.value for state in states}
+        wrong = item.needed is not None and item.needed not in there
+        if not wrong and (item.f is not F.UNEQUAL or there != {item.expected}):
+            return _wrong_version(scene, i, states)
+    if scene.model in (Model.COUNTER, Model.FETCH_AND_INCREMENT):
+        # Numbers that were left out would have to be counted in, each at its place; the difference says the same.
+        states = sorted(state + scene.items[i].value - item.value for state in states)
+    ways = sorted({_state(scene, state) for state in states})
+    return f"{answer}, but {' or '.join(ways[:3])}"
+
+
+def _state(scene: Scene, state: StateOf) -> str:
+    if scene.model is Model.BANK:
+        return f"there was {scene.words.balances([number for pair in state for number in pair], scene.merged)}"
+    return scene.words.state(state)
+
+
+def _wrong_version(scene: Scene, i: int, states: Sequence[StateOf]) -> str:
+    lowest = min(state.low for state in states)
+    exact = all(state.low == state.high == lowest for state in states)
+    version = f"{lowest}{'' if exact else ' or above'}{'' if scene.judged[i].written is None else ' already'}"
+    return f"{scene.label(i)} was answered with version {scene.judged[i].version}, but the key was at version {version}"
 
 
 def _direct_precedences(items: Sequence[Item]) -> list[tuple[int, int]]:
@@ -356,35 +205,67 @@ def _direct_precedences(items: Sequence[Item]) -> list[tuple[int, int]]:
     return sorted(p for p in pairs if not any((p[0], c) in pairs and (c, p[1]) in pairs for c in count))
 
 
-def _precedences(items: Sequence[Item]) -> list[str]:
-    return [f"{_label(items[a])} ended before {_label(items[b])} began" for a, b in _direct_precedences(items)]
+def _precedences(scene: Scene) -> list[str]:
+    return [f"{scene.label(a)} ended before {scene.label(b)} began" for a, b in _direct_precedences(scene.judged)]
 
 
-def _edges(items: Sequence[Item], why: _Why) -> Iterator[Edge]:
-    for target, item in enumerate(items):
-        writers = [] if item.needed is None else _writers(items, item.needed)
-        if len(writers) == 1 and not (target == why.impossible and why.against == writers[0]):
-            yield Edge(source=writers[0], target=target, kind="seen")
+def _edges(scene: Scene, why: Why) -> Iterator[Edge]:
+    for target in range(len(scene.judged)):
+        sources = list(dict.fromkeys(_sources(scene, target)))
+        for source in sources:
+            if not (target == why.impossible and why.against == source):
+                yield Edge(source=source, target=target, kind="seen")
     if why.against is not None:
         yield Edge(source=why.against, target=why.impossible, kind="contradicts")
 
 
-def _role(items: Sequence[Item], i: int, why: _Why) -> str:
+def _sources(scene: Scene, target: int) -> Iterator[int]:
+    """Operations that an answer shows to have happened, where that is certain."""
+    item = scene.judged[target]
+    values: tuple[int, ...] = ()
+    puts: tuple[F, ...] = (F.ADD, F.ENQUEUE, F.APPEND)
+    if scene.model in REGISTERS:
+        puts = (F.WRITE, F.CAS, F.DELETE)
+        values = () if item.needed is None else (item.needed,)
+    elif item.f is F.READ_ALL and scene.model is not Model.BANK:
+        values = item.items or ()
+    elif (item.f is F.CONTAINS and item.expected) or (item.f is F.DEQUEUE and not item.optional):
+        values = (item.value,)
+    for value in values:
+        by = [
+            i
+            for i, other in enumerate(scene.judged)
+            if other.f in puts and value == (ABSENT if other.f is F.DELETE else other.value)
+        ]
+        if len(by) == 1 and by[0] != target:
+            yield by[0]
+
+
+def _role(scene: Scene, i: int, why: Why) -> str:
     if i == why.impossible:
         return "impossible"
-    if items[i].written is None:
+    item = scene.judged[i]
+    if item.f in OBSERVERS:
         return "read"
-    if i == why.against and not items[i].unknown and items[why.impossible].f is F.READ:
-        stale = items[why.impossible].needed != items[i].written
-        return "lost" if stale else "write"
-    return "write"
+    blamed = scene.judged[why.impossible]
+    if i != why.against or item.optional:
+        return "write"
+    stale = blamed.f is F.READ and scene.model in REGISTERS and blamed.needed != item.written
+    gone = item.f in (F.ADD, F.APPEND) and item.value not in (blamed.items or ()) and blamed.f in OBSERVERS
+    gone = gone and not (blamed.f is F.CONTAINS and blamed.expected)
+    empty = item.f is F.ENQUEUE and blamed.f is F.DEQUEUE and blamed.value != item.value
+    return "lost" if stale or gone or empty else "write"
 
 
-def _note(item: Item) -> str:
-    if item.weakened and item.unknown:
-        return "never answered, but what it wrote was seen; what it replaced does not matter here"
-    if item.weakened:
-        return "what it replaced does not matter here"
-    if item.unknown:
-        return "never answered, but what it wrote was seen"
-    return ""
+def _note(scene: Scene, i: int) -> str:
+    item, judged = scene.items[i], scene.judged[i]
+    notes = ["what had happened before does not matter: it is known from here on"] if i == scene.anchor else []
+    if item.unknown and scene.model in REGISTERS:
+        notes.append("never answered, but what it wrote was seen")
+    elif item.unknown:
+        notes.append("never answered: it may have happened or not")
+    elif judged.optional:
+        notes.append("what it was answered does not matter here: it may have happened or not")
+    if judged.weakened and judged.f is F.CAS:
+        notes.append("what it replaced does not matter here")
+    return "; ".join(notes)

@@ -1,119 +1,79 @@
-"""The engines, and a brute force that shares nothing with them, must agree on thousands of small histories.
+"""Every engine, and a brute force that shares nothing with them, must agree on small histories of every model.
 
-`AFTERSHOCK_FUZZ=200000` makes the sweep larger; the seed is printed by a failure.
+`pytest -m nightly tests/nightly/test_checker_agreement.py` is the same with 200,000 histories a model.
 """
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
-from aftershock.harness.porcupine import CheckOutcome, Engine, KeyResult, Model, Operations, check
-from aftershock.harness.porcupine._brute import Item, legal
-from aftershock.harness.porcupine._check import item
+from aftershock.harness.porcupine import Engine, Model, check
+from aftershock.harness.porcupine._brute import legal
 from aftershock.harness.verdict import Verdict
 
-from tests.unit.porcupine.generate import operations, random_history
+from tests.unit.porcupine import agreement
+from tests.unit.porcupine.agreement import ENGINES, item_of, sweep
+from tests.unit.porcupine.generate import history_of, operations, watched
+from tests.unit.porcupine.machines import ACCOUNTS, PROFILES, machine
 
-COUNT = int(os.environ.get("AFTERSHOCK_FUZZ", "3000"))
-SEED = int(os.environ.get("AFTERSHOCK_FUZZ_SEED", "20261123"))
+SEED = "20261123"
+COUNT = 400
 
-CASES = {
-    "unique": {"unique": True},
-    "repeated": {"unique": False, "deletes": True},
-    "versions": {"unique": True, "deletes": True, "versions": True},
-    "repeated-versions": {"unique": False, "deletes": True, "versions": True},
-}
+KINDS = [(model, profile) for model in Model for profile in PROFILES[model]]
 
 
-def sweep(kind: str, count: int) -> tuple[Operations, dict[int, list[int]]]:
-    """`count` histories as the keys of one, and the rows of each key."""
-    rng = random.Random(f"{SEED} {kind}")
-    rows = [row for key in range(count) for row in random_history(rng, key=key, **CASES[kind])]
-    of_key: dict[int, list[int]] = {}
-    for number, row in enumerate(rows):
-        of_key.setdefault(row.key, []).append(number)
-    return operations(rows), of_key
+@pytest.mark.parametrize(("model", "profile"), KINDS)
+def test_engines_and_brute_force_agree(model: Model, profile: str) -> None:
+    tally = sweep(model, profile, seed=SEED, count=COUNT)
+
+    assert not tally.disagreements, tally.disagreements[0]
+    # The sweep means something only when both verdicts are common in it, and an engine only when it decides.
+    assert COUNT / 8 < tally.illegal < COUNT * 7 / 8
+    assert all(tally.decided[engine] > 0 for engine in ENGINES[model])
 
 
-def run(history: Operations, model: Model, engine: Engine) -> CheckOutcome:
-    return check(history, model=model, engine=engine, deadline_s=600)
+@pytest.mark.parametrize(("model", "profile"), KINDS)
+def test_what_a_machine_that_works_answers_is_legal(model: Model, profile: str) -> None:
+    """Machines and specifications were written apart: neither calls the other's answers impossible."""
+    rng = random.Random(f"{SEED} {model} {profile}")
+    histories = [watched(rng, machine(model, profile), most=7) for _ in range(COUNT)]
+
+    wrong = [rows for rows in histories if not legal([item_of(row) for row in rows], model, initial=ACCOUNTS)]
+
+    assert wrong == []
 
 
-def differences(one: CheckOutcome, other: CheckOutcome) -> list[tuple[int, Verdict, Verdict]]:
-    return [
-        (a.key, a.verdict, b.verdict) for a, b in zip(one.results, other.results, strict=True) if a.verdict != b.verdict
-    ]
+@pytest.mark.parametrize("model", list(Model))
+def test_the_binding_gives_the_same_verdicts_with_confirmed_counterexamples(model: Model) -> None:
+    rng = random.Random(f"{SEED} {model}")
+    profiles = PROFILES[model]
+    histories = [history_of(rng, model, profiles[key % len(profiles)], key=key) for key in range(COUNT // 2)]
+    expected = [legal([item_of(row) for row in rows], model, initial=ACCOUNTS) for rows in histories]
+
+    outcome = check(operations(row for rows in histories for row in rows), model=model, initial=ACCOUNTS)
+
+    for result in outcome.results:
+        assert result.verdict is (Verdict.PASS if expected[result.key] else Verdict.FAIL), (
+            result,
+            histories[result.key],
+        )
+        assert (result.counterexample is None) == expected[result.key]
+        assert result.counterexample is None or result.counterexample.rejudged
 
 
-def brute(history: Operations, rows: list[int], model: Model) -> Verdict:
-    return Verdict.PASS if legal([item(history, row) for row in rows], model) else Verdict.FAIL
+@pytest.mark.parametrize("lie", [True, False, None])
+def test_an_engine_that_is_wrong_is_found_out(lie: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says the same of every history disagrees with brute force on many."""
+    true_verdicts = agreement.verdicts
 
+    def verdicts(history, model, engine):  # type: ignore[no-untyped-def]
+        found = true_verdicts(history, model, engine)
+        return dict.fromkeys(found, lie) if engine is Engine.PORCUPINE else found
 
-@pytest.mark.parametrize(
-    ("kind", "model"),
-    [
-        ("unique", Model.CAS_REGISTER),
-        ("repeated", Model.CAS_REGISTER),
-        ("versions", Model.KEY_VALUE),
-        ("repeated-versions", Model.KEY_VALUE),
-    ],
-)
-def test_engines_and_brute_force_agree(kind: str, model: Model) -> None:
-    history, of_key = sweep(kind, COUNT)
-    auto = run(history, model, Engine.AUTO)
-    searched = run(history, model, Engine.PORCUPINE)
-    assert differences(auto, searched) == []
-    wrong = {r.key: r.verdict for r in auto.results if r.verdict is not brute(history, of_key[r.key], model)}
-    assert wrong == {}, f"seed {SEED} {kind}"
-    # The sweep means something only when both verdicts are common in it.
-    assert COUNT / 10 < auto.keys_violated < COUNT * 9 / 10
-    assert auto.keys_unknown == 0
-    for result in [*auto.results, *searched.results]:
-        assert_counterexample(result, history, of_key[result.key], model)
+    monkeypatch.setattr(agreement, "verdicts", verdicts)
 
+    tally = sweep(Model.SET, "whole", seed=SEED, count=100)
 
-def test_the_decider_for_unique_values_decides_them_all() -> None:
-    history, _ = sweep("unique", COUNT)
-    decided = run(history, Model.CAS_REGISTER, Engine.UNIQUE)
-    assert decided.keys_unknown == 0
-    assert {result.engine for result in decided.results} == {Engine.UNIQUE}
-
-
-def assert_counterexample(result: KeyResult, history: Operations, key: list[int], model: Model) -> None:
-    """Illegal by brute force, and legal as soon as any operation is taken out with those that needed its value."""
-    found = result.counterexample
-    assert (found is not None) == (result.verdict is Verdict.FAIL)
-    if found is None:
-        return
-    assert found.minimal
-    assert found.rejudged
-    items = [
-        item(history, row, weakened="what it replaced" in note)
-        for row, note in zip(found.rows, found.notes, strict=True)
-    ]
-    assert not legal(items, model)
-    # All who wrote a value that is needed are there: "nobody wrote it" is a reason only where it is the truth.
-    needed = {one.needed for one in items} - {None}
-    left_out = [item(history, row) for row in key if row not in found.rows]
-    assert not [one for one in left_out if one.written in needed]
-    for i in range(len(items)):
-        assert legal(without(items, i), model), (found.rows, i)
-    assert found.roles.count("impossible") == 1
-    assert found.reason.endswith(".")
-    assert found.reasons
-    for order in found.orders:
-        assert "please report" not in order.why
-        assert sorted(order.order) == list(range(len(items)))
-
-
-def without(items: list[Item], i: int) -> list[Item]:
-    """The others; and, as a write cannot be taken away from under its readers, without those that needed it."""
-    gone = {i}
-    while True:
-        removed = {items[j].written for j in gone} - {None}
-        more = {j for j, other in enumerate(items) if other.needed in removed} | gone
-        if more == gone:
-            return [other for j, other in enumerate(items) if j not in gone]
-        gone = more
+    assert len(tally.disagreements) == {True: tally.illegal, False: 100 - tally.illegal, None: 100}[lie]
+    assert all("porcupine says" in text and SEED in text for text in tally.disagreements)

@@ -133,20 +133,21 @@ def test_keys_are_independent() -> None:
 def test_auto_uses_the_search_only_where_it_must() -> None:
     rows = [write(1, 0, 1, key=0), write(1, 0, 1, key=1), write(1, 2, 3, key=1)]
     outcome = check(operations(rows), model=Model.REGISTER)
-    assert [r.engine for r in outcome.results] == [Engine.UNIQUE, Engine.PORCUPINE]
+    assert [r.engine for r in outcome.results] == [Engine.UNIQUE, Engine.FRONTIER]
 
 
 @pytest.mark.parametrize("rows", [[write(1, 0, 1), write(1, 2, 3)], [delete(0, 1)]])
 def test_the_decider_alone_says_unknown_where_it_does_not_apply(rows: list[Row]) -> None:
     outcome = check(operations(rows), model=Model.REGISTER, engine=Engine.UNIQUE)
     assert outcome.verdict is Verdict.UNKNOWN
-    assert "written twice or deleted" in outcome.reason
+    assert "does not hold" in outcome.reason
 
 
-def test_the_decider_alone_does_not_pass_versions() -> None:
-    outcome = check(operations([write(1, 0, 1, version=1)]), model=Model.KEY_VALUE, engine=Engine.UNIQUE)
+def test_the_decider_alone_does_not_pass_versions_that_were_not_all_told() -> None:
+    rows = [write(1, 0, 1, version=1), write(2, 2, 3)]
+    outcome = check(operations(rows), model=Model.KEY_VALUE, engine=Engine.UNIQUE)
     assert outcome.verdict is Verdict.UNKNOWN
-    assert "versions" in outcome.reason
+    assert "does not hold" in outcome.reason
 
 
 def test_nothing_is_not_a_pass() -> None:
@@ -211,7 +212,7 @@ def test_the_memory_limit_ends_a_search() -> None:
         deadline_s=120,
     )
     assert outcome.verdict is Verdict.UNKNOWN
-    assert "limit is 48 MiB" in outcome.reason
+    assert "more memory than its limit allows" in outcome.reason
 
 
 def test_the_decider_needs_no_budget_for_what_is_hopeless_to_search() -> None:
@@ -242,7 +243,7 @@ def good() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("f", np.array([0, 4]), "row 1 .* none of `F`"),
+        ("f", np.array([0, 99]), "row 1 .* none of `F`"),
         ("f", np.array([0]), "column `f` has shape"),
         ("f", np.array([0.0, 1.0]), "column `f` holds float64; expected integers"),
         ("unknown", np.array([0, 1]), "column `unknown` holds int64; expected booleans"),

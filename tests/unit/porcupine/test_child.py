@@ -115,6 +115,7 @@ def test_a_program_that_cannot_be_started_leaves_unknown(tmp_path: Path, monkeyp
 
 def test_a_program_that_was_not_built_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_FOLDER", tmp_path)
+    monkeypatch.setattr(binding, "checker_path", programs.checker_path)  # whatever AFTERSHOCK_CHECKER says
     with pytest.raises(SetupError, match="pip install"):
         check(operations([write(1, 0, 1)]), model=Model.REGISTER)
     (tmp_path / "aftershock-checker").touch(mode=0o644)

@@ -1,104 +1,47 @@
-// Package search decides linearizability with Porcupine, for every model and for values that repeat.
+// Package search decides linearizability with Porcupine, for every model and any values.
 package search
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 
 	"aftershock/native/internal/history"
+	"aftershock/native/internal/memory"
+	"aftershock/native/internal/spec"
 )
 
-// state of one key. The version is exact, or at least `version` where the answer that would tell was never seen.
-type state struct {
-	value   int64
-	version int64
-	exact   bool
-}
-
-// Decide judges the operations of one key within a budget. `decided` is false when the budget ran out.
+// Decide judges the operations of one key within a budget. `initial` is account and balance in turn, for the bank.
+// `decided` is false when the budget ran out, or when memory did (`tooLarge`). Panics when the model has not all of the
+// functions that were called: the binding refuses such a history.
 //
-// Porcupine knows no unknown operations. They are given an end after everything else (its issue 8) and a step that
-// accepts any state, so placing one last is the same as it never having happened. The history is handed over as
-// operations, never as events: a call without its return would be answered "illegal" without a word.
-func Decide(ops []history.Op, model history.Model, budget time.Duration) (legal, decided bool) {
+// The history is handed over as operations, never as events: Porcupine answers a call without its return with
+// "illegal", without a word.
+func Decide(
+	ops []history.Op, model history.Model, budget time.Duration, initial []int64,
+) (legal, decided, tooLarge bool) {
 	if budget <= 0 { // zero would mean "no limit" to Porcupine
-		return false, false
+		return false, false, false
 	}
-	entries := make([]porcupine.Operation, len(ops))
-	for i := range ops {
-		end := ops[i].End
-		if ops[i].Unknown {
-			end = history.Open
+	compiled, entries, fits := spec.Porcupine(ops, model, initial)
+	if !fits {
+		panic("the model " + string(model) + " has not all of the functions that were called")
+	}
+	var gaveUp atomic.Bool
+	step := compiled.Step
+	compiled.Step = func(before, input, output interface{}) (bool, interface{}) {
+		if memory.Short() {
+			// Nothing is possible any more: the search goes back the way it came, remembers no more, and ends.
+			gaveUp.Store(true)
+			return false, before
 		}
-		entries[i] = porcupine.Operation{Input: &ops[i], Call: ops[i].Start, Return: end}
+		return step(before, input, output)
 	}
-	step := stepRegister
-	if model == history.KeyValue {
-		step = stepKeyValue
+	result := porcupine.CheckOperationsTimeout(compiled, entries, budget)
+	if gaveUp.Load() {
+		memory.Recover()
+		return false, false, true
 	}
-	result := porcupine.CheckOperationsTimeout(porcupine.Model{
-		Init: func() interface{} { return state{value: history.Absent, exact: true} },
-		Step: func(before, input, _ interface{}) (bool, interface{}) {
-			return step(before.(state), input.(*history.Op))
-		},
-		Hash: func(s interface{}) uint64 {
-			now := s.(state)
-			return uint64(now.value)*0x9e3779b97f4a7c15 ^ uint64(now.version)
-		},
-	}, entries, budget)
-	return result == porcupine.Ok, result != porcupine.Unknown
-}
-
-// stepRegister is the register with read, write, delete and compare-and-set; versions are not looked at.
-func stepRegister(before state, op *history.Op) (bool, interface{}) {
-	wanted, observes := op.Observes()
-	if observes && wanted != before.value {
-		// An unknown CAS that does not match changes nothing, and nobody saw its answer.
-		return op.Unknown, before
-	}
-	if value, writes := op.Writes(); writes {
-		before.value = value
-	}
-	return true, before
-}
-
-// stepKeyValue adds versions: each change gets a larger one, and an answer tells the version that it saw or made.
-func stepKeyValue(before state, op *history.Op) (bool, interface{}) {
-	wanted, observes := op.Observes()
-	if observes && wanted != before.value {
-		return op.Unknown, before
-	}
-	told := op.Version != history.NoVersion && !op.Unknown
-	value, writes := op.Writes()
-	if !writes {
-		return matchVersion(before, op, told)
-	}
-	if op.F == history.Delete && before.value == history.Absent {
-		// Deleting what is absent may leave the version as it is.
-		if !told {
-			before.exact = false
-			return true, before
-		}
-		if same, after := matchVersion(before, op, told); same {
-			return true, after
-		}
-	}
-	lowest := before.version + 1
-	if !told {
-		return true, state{value: value, version: lowest, exact: false}
-	}
-	return op.Version >= lowest, state{value: value, version: op.Version, exact: true}
-}
-
-// matchVersion is an operation that saw the version and left it.
-func matchVersion(before state, op *history.Op, told bool) (bool, interface{}) {
-	switch {
-	case !told:
-		return true, before
-	case before.exact:
-		return op.Version == before.version, before
-	default:
-		return op.Version >= before.version, state{value: before.value, version: op.Version, exact: true}
-	}
+	return result == porcupine.Ok, result != porcupine.Unknown, false
 }
