@@ -12,13 +12,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from . import environment
+from .cli_history import check, convert, print_verdict
 from .cli_images import images
 from .cli_safety import confirm, on_terminal, preview, stop
 from .errors import AftershockError, HealError, RunFolderError, SetupError, UsageError
@@ -143,7 +144,7 @@ def _run_one(chosen: _Chosen, *, quiet: bool) -> tuple[ExitCode, bool]:
                     result = run_scenario(request, progress=progress, interrupts=interrupts)
             finally:
                 ended_early = interrupts.aborted is not None
-            _print_verdict(result.verdict, result.folder)
+            print_verdict(result.verdict, result.folder)
             # What ended this run early would end the next one too, or is not to be met again at all.
             if result.verdict["verdict"] != Verdict.UNKNOWN or left == 0 or ended_early:
                 return result.exit_code
@@ -154,17 +155,8 @@ def _run_one(chosen: _Chosen, *, quiet: bool) -> tuple[ExitCode, bool]:
     return code, not ended_early and code not in (ExitCode.INTERRUPTED, ExitCode.HEAL_FAILED)
 
 
-@app.command()
-def check(folder: RunArgument, *, as_json: AsJson = False) -> None:
-    """Judge a recorded run again; needs nothing but its folder. Exits with the verdict."""
-    from .judge import check_folder
-
-    verdict, code = check_folder(folder)
-    if as_json:
-        sys.stdout.write(json.dumps(verdict) + "\n")
-    else:
-        _print_verdict(verdict, folder)
-    raise typer.Exit(code)
+app.command()(check)
+app.command()(convert)
 
 
 @app.command()
@@ -347,26 +339,6 @@ def _print_timeline(scenario: Scenario, seed: int, registry: Registry) -> None:
     from .schedule import plan, render_text
 
     _out(render_text(plan(scenario, seed), registry))
-
-
-_MARK = {"pass": "PASS", "fail": "FAIL", "unknown": "UNKNOWN"}
-
-
-def _print_verdict(verdict: Any, folder: Path) -> None:
-    """The last thing that a person reads: verdict, reason, findings, where the report is."""
-    _out("")
-    _out(f"{_MARK[verdict['verdict']]}  {verdict['headline']}")
-    if verdict["cause"]:
-        _out(f"      {verdict['cause']}")
-    for check_ in verdict["checks"]:
-        if check_["status"] == "judged":
-            kind = "" if check_["required"] else " (advisory)"
-            text = check_["summary"] if check_["verdict"] == "pass" else check_["reason"]
-            _out(f"  {_MARK[check_['verdict']]:<8}{check_['title']}{kind}: {text}")
-    for warning in verdict.get("warnings", []):
-        _out(f"  warning: {warning}")
-    _out(f"Report: {(folder / 'report.html').resolve()}")
-    _out(f"Again:  {verdict['reproduce']['run']}")
 
 
 def _console() -> Console:
