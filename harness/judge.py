@@ -30,12 +30,13 @@ from .checks.load_schedule import Load, check_load
 from .checks.recovery import Recovery, check_recovery
 from .checks.replica_agreement import check_replica_agreement
 from .checks.result import Assumption, CheckResult, tainted
+from .checks.sessions import check_session_guarantees
 from .checks.summary import Judged, verdict_json
 from .checks.view import View, make_view
 from .errors import InternalError
 from .files import write_text
 from .record import RunRecord, load_record
-from .scenario import CHECK_NAMES, Scenario
+from .scenario import Scenario
 from .verdict import ExitCode, Verdict, worst
 
 __all__ = ["check_folder", "judge", "judge_record", "validate"]
@@ -44,9 +45,11 @@ _T = TypeVar("_T")
 
 # Nothing that is judged means anything without them, so no scenario can leave them out.
 _ALWAYS_REQUIRED: Final = "assumptions"
+# In the order in which they are shown.
 _TITLES: Final = {
     "assumptions": "Assumptions",
     "linearizability": "Linearizability",
+    "sessions": "Session guarantees",
     "data-loss": "Data loss",
     "availability": "Availability",
     "recovery": "Recovery",
@@ -168,6 +171,8 @@ def _run_checks(view: View, gaps: Gaps, *, checker: Checker, deadline_s: float) 
     found.linearizability = attempt(
         "linearizability", lambda: check_linearizability(record, checker=checker, deadline_s=deadline_s)
     )
+    linear = found.linearizability.result if found.linearizability is not None else None
+    sessions = attempt("sessions", lambda: check_session_guarantees(record, linearizability=linear))
     found.data_loss = attempt("data-loss", lambda: check_data_loss(record))
     availability: Availability | None = attempt("availability", lambda: check_availability(view, gaps))
     found.recovery = attempt("recovery", lambda: check_recovery(view, gaps))
@@ -176,8 +181,7 @@ def _run_checks(view: View, gaps: Gaps, *, checker: Checker, deadline_s: float) 
     for part in (found.linearizability, found.data_loss, availability, found.recovery, latency):
         if part is not None:
             found.results.append(part.result)
-    if replicas is not None:
-        found.results.append(replicas)
+    found.results.extend(result for result in (sessions, replicas) if result is not None)
     for judged in (availability, found.recovery, latency, load):
         if judged is not None:
             found.targets.extend(judged.targets)
@@ -209,7 +213,8 @@ def _settle(scenario: Scenario, found: _Found) -> list[CheckResult]:
         if result.verdict is Verdict.UNKNOWN and not result.numbers and not _is_required(scenario, result.name):
             result = replace(result, status="skipped")
         settled.append(result)
-    return sorted(settled, key=lambda r: CHECK_NAMES.index(r.name))
+    order = list(_TITLES)
+    return sorted(settled, key=lambda r: order.index(r.name))
 
 
 # ------------------------------------------------------------------------------------------------ schema

@@ -19,7 +19,9 @@ _ROLES = ("write", "read", "lost", "impossible")
 
 
 def operation_text(operation: Values) -> str:
-    """`write 8812`, `read \u2192 8790`, `cas 3 \u2192 4`; an absent key reads as `nothing`."""
+    """`write 8812`, `read \u2192 8790`, `cas 3 \u2192 4`; an absent key is `nothing`. `text`, if given."""
+    if operation.get("text"):
+        return str(operation["text"])
     f = str(operation.get("f", ""))
     value, expected, observed = (_value(operation.get(name)) for name in ("value", "expected", "observed"))
     mismatch = operation.get("result") == "mismatch"
@@ -49,6 +51,7 @@ class _Canvas:
     width: int
     cut_idle: bool
     uid: str
+    unit: str  # of all times
 
     @property
     def narrow(self) -> bool:
@@ -77,11 +80,14 @@ class _Label:
 
 
 def figures(
-    shown: list[Values], edges: list[Values], events: list[tuple[float, str]], uid: str, key: str
+    shown: list[Values], edges: list[Values], events: list[tuple[float, str]], uid: str, key: str, *, unit: str = "s"
 ) -> list[Markup]:
-    """The same figure four times: wide and narrow, idle time cut and full scale. `uid` keeps their ids apart."""
+    """The same figure four times: wide and narrow, idle time cut and full scale. `uid` keeps their ids apart.
+
+    Times are seconds, or what `unit` says; an operation may say itself how long it `took`.
+    """
     canvases = [
-        _Canvas(width=width, cut_idle=cut, uid=f"{uid}{'w' if width == _WIDE else 'n'}{'c' if cut else 'f'}")
+        _Canvas(width=width, cut_idle=cut, uid=f"{uid}{'w' if width == _WIDE else 'n'}{'c' if cut else 'f'}", unit=unit)
         for width in (_WIDE, _NARROW)
         for cut in (True, False)
     ]
@@ -158,6 +164,7 @@ def _label(operation: Values, axis: TimeAxis, canvas: _Canvas) -> _Label:
     main = f"{operation['number']}  {operation_text(operation)}"
     end = operation.get("end_s")
     took = milliseconds((end - operation["start_s"]) * 1000) if is_number(end) else "never answered"
+    took = str(operation.get("took") or took)
     note = took if canvas.narrow else ", ".join(filter(None, [took, shorten(str(operation.get("note") or ""), 44)]))
     main = shorten(main, 30 if canvas.narrow else 44)
     width = 7.4 * len(main) + 8 + 6.3 * len(note)
@@ -193,7 +200,8 @@ def _bar(axis: TimeAxis, label: _Label, middle: float, canvas: _Canvas) -> Marku
     x1 = max(x0 + 4, axis.x(operation["end_s"])) if answered else float(canvas.right)
     bar = element("rect", x=x0, y=middle - 9, width=x1 - x0, height=18, rx=3)
     title = element(
-        "title", f"{operation_text(operation)}, {label.note}, from {time_text(operation['start_s'], places=4)} s"
+        "title",
+        f"{operation_text(operation)}, {label.note}, from {time_text(operation['start_s'], places=4)} {canvas.unit}",
     )
     text = element(
         "text",
@@ -212,7 +220,7 @@ def _axis_parts(axis: TimeAxis, canvas: _Canvas, *, top: float, bottom: float) -
     for index, (moment, text) in enumerate(ticks):
         x = axis.x(moment)
         anchor = "end" if x > canvas.width - 24 else "middle"
-        unit = " s" if index == len(ticks) - 1 else ""
+        unit = f" {canvas.unit}" if index == len(ticks) - 1 else ""
         parts.append(element("line", class_="grid", x1=x, x2=x, y1=top - 6, y2=bottom))
         parts.append(element("text", text + unit, class_="tick", x=x, y=bottom + 17, text_anchor=anchor))
     for piece in axis.pieces:
@@ -229,7 +237,8 @@ def _axis_parts(axis: TimeAxis, canvas: _Canvas, *, top: float, bottom: float) -
                 for step in range(1, int((bottom - top + 6) // 8) + 1)
             )
             parts.append(element("path", class_="cut", d=f"M{x - 4:.1f} {top - 6:.1f}{teeth}"))
-        text = f"{duration(piece.end_s - piece.start_s)} cut"
+        length = piece.end_s - piece.start_s
+        text = f"{duration(length) if canvas.unit == 's' else f'{length:,.4g} {canvas.unit}'} cut"
         parts.append(
             element("text", text, class_="cutt", x=(piece.left + piece.right) / 2, y=top - 11, text_anchor="middle")
         )

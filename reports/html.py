@@ -21,29 +21,39 @@ from markupsafe import Markup
 from .charts import favicon, icon
 from .view import page_view
 
-__all__ = ["render_html"]
+__all__ = ["render_html", "render_page"]
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
-_SCRIPTS = ("report.js", "timeline.js")
+_SCRIPT = "report.js"
+_CHART_SCRIPT = "timeline.js"
 
 
 def render_html(verdict: Mapping[str, Any]) -> str:
     """Return the report of a run as one HTML document. `verdict` is the content of verdict.json; pure."""
     view = page_view(verdict)
-    style, script = _style(), _script()
+    return render_page(
+        "report.html.j2", view, state=view["summary"]["state"], data=view["timeline"]["data"], with_chart=True
+    )
+
+
+def render_page(
+    template: str, view: Mapping[str, Any], *, state: str, data: Mapping[str, Any], with_chart: bool = False
+) -> str:
+    """Fill in a template as a page that stands alone. `state` is its verdict, `data` what its script reads."""
+    style, script = _style(), _script(with_chart=with_chart)
     text = (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
             view=view,
-            data=_data_block(view["timeline"]["data"]),
+            data=_data_block(data),
             style=Markup(style),
             script=Markup(script),
             policy=(
                 f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
                 "base-uri 'none'; form-action 'none'"
             ),
-            favicon=favicon(view["summary"]["state"]),
+            favicon=favicon(state),
         )
     )
     return text + "\n"
@@ -74,8 +84,9 @@ def _style() -> str:
 
 
 @cache
-def _script() -> str:
-    return "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+def _script(*, with_chart: bool) -> str:
+    names = [_SCRIPT, _CHART_SCRIPT] if with_chart else [_SCRIPT]
+    return "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def _hash(text: str) -> str:

@@ -19,7 +19,7 @@ from .view import View, named_by, overlaps
 
 __all__ = ["assumptions", "check_assumptions"]
 
-_SAFETY: Final = ("linearizability", "data-loss")
+_SAFETY: Final = ("linearizability", "sessions", "data-loss")
 _TIMED: Final = ("availability", "recovery", "latency")
 _ALL: Final = (*_SAFETY, *_TIMED, "replica-agreement")
 

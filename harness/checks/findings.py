@@ -20,6 +20,7 @@ __all__ = ["cause", "certainty", "findings", "headline", "not_checked"]
 _ORDER: Final = (
     "data-loss",
     "linearizability",
+    "sessions",
     "replica-agreement",
     "recovery",
     "availability",
@@ -250,5 +251,6 @@ def not_checked(view: View, results: Sequence[CheckResult]) -> list[dict[str, st
             "data loss counts the insert-only keys, where every single write can be looked up",
         }
     )
-    rows += [{"what": what, "reason": reason} for what, reason in _NEVER]
+    judged = {r.title for r in results if r.status == "judged"}
+    rows += [{"what": what, "reason": reason} for what, reason in _NEVER if what not in judged]
     return rows

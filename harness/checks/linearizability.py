@@ -17,14 +17,15 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from .. import porcupine
 from ..check_needs import unfed
-from ..operation import REQUEST
-from ..porcupine import ABSENT, NO_VERSION, OPEN_NS, CheckOutcome, Edge, Engine, F, KeyResult, Model, Operations, Order
+from ..porcupine import CheckOutcome, Counterexample, Edge, Engine, F, KeyResult, Model, Operations, Order
 from ..record import RunRecord
 from ..verdict import Verdict
+from .register_columns import MISMATCH, UNKNOWN, Registers, pick, registers
 from .result import CheckResult, answer, count, join
 
 __all__ = ["Checker", "Linearizability", "check_linearizability"]
@@ -38,7 +39,9 @@ _CROSS_CHECK_S: Final = 5.0
 # section 2): keys up to here take it milliseconds.
 _CHEAP_OPERATIONS: Final = 1000
 _CHEAP_UNKNOWN: Final = 6
-_CROSS_CHECKED_KEYS: Final = 10_000
+# A second opinion on so many operations takes it half a second or so; a run of millions of small keys would else wait
+# for it longer than for everything before.
+_CROSS_CHECKED_OPERATIONS: Final = 200_000
 _MOST_COUNTEREXAMPLES: Final = 5
 
 
@@ -54,18 +57,17 @@ def check_linearizability(
     record: RunRecord, *, checker: Checker = porcupine.check, deadline_s: float = 60.0
 ) -> Linearizability:
     """Judge every key. `checker` has the signature of `porcupine.check`; whatever it raises is left to the caller."""
-    rows = _relevant(record.history)
-    if (rows["end_ns"] < rows["start_ns"]).any():
+    found = registers(record.recorded)
+    if found.backwards:
         reason = "Some operations ended before they began, so nobody knows in which order they happened."
         return Linearizability(result=_result(Verdict.UNKNOWN, reason, "not judged"), detail=None)
-    if not rows.height:
+    operations = found.operations
+    if operations is None or not len(operations):
         why_not = unfed(record.history["f"].unique()).get("linearizability")
         reason = why_not or "Nothing was recorded that could be judged: no operation may have taken effect."
         return Linearizability(result=_result(Verdict.UNKNOWN, reason, "no operations"), detail=None)
-    absurd = _absurd(rows)
-    if absurd is not None:
-        return absurd
-    operations = _columns(rows)
+    if found.absurd:
+        return _absurd(record, found)
     outcome = checker(
         operations,
         model=Model.CAS_REGISTER,
@@ -73,16 +75,15 @@ def check_linearizability(
         deadline_s=deadline_s,
         memory_limit_bytes=_MEMORY_LIMIT_BYTES,
     )
-    keys = {int(k): name for k, name in rows.select("key_id", "key").unique().iter_rows()}
-    cross = _cross_check(rows, outcome, checker)
+    cross = _cross_check(operations, outcome, checker)
     violated = [r for r in outcome.results if r.verdict is Verdict.FAIL]
-    survivors = [r for r in violated if not record.holes or _survives_holes(record, rows, r)]
-    result = _judge(outcome, rows, keys, cross, violated, survivors, record)
-    shown = [_counterexample(record, rows, keys, r) for r in (survivors or violated)[:_MOST_COUNTEREXAMPLES]]
+    survivors = [r for r in violated if not record.holes or _survives_holes(record, found, r)]
+    result = _judge(outcome, found, cross, violated, survivors, record)
+    shown = [_counterexample(record, found, r) for r in (survivors or violated)[:_MOST_COUNTEREXAMPLES]]
     detail = {
         "engine": str(outcome.engine),
         "cross_check": cross.text,
-        "operations": rows.height,
+        "operations": len(operations),
         "keys_checked": outcome.keys_checked,
         "keys_violated": outcome.keys_violated,
         "keys_unknown": outcome.keys_unknown,
@@ -92,75 +93,16 @@ def check_linearizability(
     return Linearizability(result=result, detail=detail)
 
 
-def _absurd(rows: pl.DataFrame) -> Linearizability | None:
+def _absurd(record: RunRecord, found: Registers) -> Linearizability:
     """A compare-and-set or insert that says "no match" and shows the very value that it compared with.
 
     As a mere read of that value it would look right. Systems answer verdict and value from one moment (operation.py).
     """
-    compared = pl.when(pl.col("f") == "insert").then(None).otherwise(pl.col("expected"))
-    wrong = rows.filter(pl.col("mismatch") & pl.col("observed").eq_missing(compared))
-    if not wrong.height:
-        return None
-    answers = count(wrong.height, "answer says", "answers say")
-    reason = (
-        f"{answers} that a comparison did not match, and show the very value that it asked for ({wrong['key'][0]!r})."
-    )
-    result = _result(Verdict.FAIL, reason, "judged by the answers themselves", value=count(wrong.height, "answer"))
+    answers = count(len(found.absurd), "answer says", "answers say")
+    example = record.recorded.rows(found.absurd)["key"].min()
+    reason = f"{answers} that a comparison did not match, and show the very value that it asked for ({example!r})."
+    result = _result(Verdict.FAIL, reason, "judged by the answers themselves", value=count(len(found.absurd), "answer"))
     return Linearizability(result=result, detail=None)
-
-
-# ------------------------------------------------------------------------------------------------ columns
-
-
-def _relevant(history: pl.DataFrame) -> pl.DataFrame:
-    """Operations that may have had an effect or that saw something, each with a number for its key."""
-    return (
-        history.filter(
-            pl.col("start_ns").is_not_null()
-            & (pl.col("outcome") != "fail")
-            & (pl.col("f") != REQUEST)
-            & ~((pl.col("f") == "read") & (pl.col("outcome") == "unknown"))
-        )
-        .with_columns(
-            key_id=pl.col("key").rank("dense").cast(pl.Int64) - 1,
-            unknown=(pl.col("outcome") == "unknown") | pl.col("end_ns").is_null(),
-            mismatch=(pl.col("outcome") == "ok") & (pl.col("result") == "mismatch"),
-        )
-        .sort("key_id", "start_ns", "process")
-    )
-
-
-def _columns(rows: pl.DataFrame) -> Operations:
-    read = (pl.col("f") == "read") | pl.col("mismatch")
-    f = (
-        pl.when(read)
-        .then(int(F.READ))
-        .when(pl.col("f").is_in(["cas", "insert"]))
-        .then(int(F.CAS))
-        .when(pl.col("f") == "delete")
-        .then(int(F.DELETE))
-        .otherwise(int(F.WRITE))
-    )
-    seen = pl.when("mismatch").then("observed").otherwise("value")
-    numbers = rows.select(
-        f=f,
-        value=pl.when(pl.col("f") == "delete").then(ABSENT).otherwise(seen.fill_null(ABSENT)),
-        # An insert compares with absence.
-        expected=pl.when(pl.col("f") == "insert").then(ABSENT).otherwise(pl.col("expected").fill_null(ABSENT)),
-        version=pl.col("version").fill_null(NO_VERSION),
-        end=pl.when(pl.col("unknown") | pl.col("end_ns").is_null()).then(OPEN_NS).otherwise("end_ns"),
-    )
-    return Operations(
-        key=rows["key_id"].to_numpy(),
-        process=rows["process"].to_numpy(),
-        f=numbers["f"].to_numpy().astype(np.int64),
-        value=numbers["value"].to_numpy(),
-        expected=numbers["expected"].to_numpy(),
-        version=numbers["version"].to_numpy(),
-        start_ns=rows["start_ns"].to_numpy(),
-        end_ns=numbers["end"].to_numpy(),
-        unknown=rows["unknown"].to_numpy(),
-    )
 
 
 # ------------------------------------------------------------------------------------------------ cross-check
@@ -172,28 +114,19 @@ class _CrossCheck:
     disagreements: tuple[int, ...]
 
 
-def _cross_check(rows: pl.DataFrame, outcome: CheckOutcome, checker: Checker) -> _CrossCheck:
+def _cross_check(operations: Operations, outcome: CheckOutcome, checker: Checker) -> _CrossCheck:
     """Porcupine on every key that is cheap for it; a key that it could not finish neither agrees nor disagrees."""
     first = {
         r.key: r.verdict
         for r in outcome.results
         if r.verdict is not Verdict.UNKNOWN and r.engine is not Engine.PORCUPINE
     }
-    sizes = rows.group_by("key_id").agg(pl.len().alias("n"), pl.col("unknown").sum().alias("open"))
-    # Broken keys first, then those with most operations: there the engines have most to disagree about.
-    keys = (
-        sizes.filter((pl.col("n") <= _CHEAP_OPERATIONS) & (pl.col("open") <= _CHEAP_UNKNOWN))
-        .filter(pl.col("key_id").is_in(list(first)))
-        .with_columns(broken=pl.col("key_id").is_in([k for k, v in first.items() if v is Verdict.FAIL]))
-        .sort("broken", "n", "key_id", descending=[True, True, False])
-        .head(_CROSS_CHECKED_KEYS)
-    )
-    chosen = rows.join(keys.select("key_id"), on="key_id", how="semi", maintain_order="left")
-    if not chosen.height:
+    chosen = _for_porcupine(operations, first)
+    if not chosen.any():
         return _CrossCheck(text="not cross-checked: no key is small enough for Porcupine's budget", disagreements=())
     try:
         second = checker(
-            _columns(chosen),
+            pick(operations, chosen[operations.key]),
             model=Model.CAS_REGISTER,
             engine=Engine.PORCUPINE,
             deadline_s=_CROSS_CHECK_S,
@@ -211,21 +144,39 @@ def _cross_check(rows: pl.DataFrame, outcome: CheckOutcome, checker: Checker) ->
     return _CrossCheck(text=text, disagreements=differing)
 
 
+def _for_porcupine(operations: Operations, first: Mapping[int, Verdict]) -> npt.NDArray[np.bool_]:
+    """Which keys Porcupine judges too: of those that are cheap for it, as many as its budget allows."""
+    keys = int(operations.key.max()) + 1
+    sizes = np.bincount(operations.key, minlength=keys)
+    unknown = np.bincount(operations.key[operations.unknown], minlength=keys)
+    known, broken = np.zeros(keys, dtype=np.bool_), np.zeros(keys, dtype=np.bool_)
+    known[list(first)] = True
+    broken[[key for key, verdict in first.items() if verdict is Verdict.FAIL]] = True
+    cheap = np.flatnonzero(known & (sizes <= _CHEAP_OPERATIONS) & (unknown <= _CHEAP_UNKNOWN))
+    # Broken keys first, then those with most operations: there the engines have most to disagree about.
+    cheap = cheap[np.lexsort((cheap, -sizes[cheap], ~broken[cheap]))]
+    cheap = cheap[np.cumsum(sizes[cheap]) <= _CROSS_CHECKED_OPERATIONS]
+    chosen = np.zeros(keys, dtype=np.bool_)
+    chosen[cheap] = True
+    return chosen
+
+
 # ------------------------------------------------------------------------------------------------ verdict
 
 
 def _judge(
     outcome: CheckOutcome,
-    rows: pl.DataFrame,
-    keys: Mapping[int, str],
+    found: Registers,
     cross: _CrossCheck,
     violated: list[KeyResult],
     survivors: list[KeyResult],
     record: RunRecord,
 ) -> CheckResult:
-    summary = f"{count(rows.height, 'operation')} on {count(outcome.keys_checked, 'key')}"
+    keys = found.keys
+    operations = len(found.places)
+    summary = f"{count(operations, 'operation')} on {count(outcome.keys_checked, 'key')}"
     numbers = {
-        "operations": rows.height,
+        "operations": operations,
         "keys_checked": outcome.keys_checked,
         "keys_violated": outcome.keys_violated,
         "keys_unknown": outcome.keys_unknown,
@@ -243,7 +194,7 @@ def _judge(
             f"The answers on {count(len(survivors), 'key')} of {outcome.keys_checked:,} contradict each other: no "
             f"order of the operations explains them ({join((repr(keys[r.key]) for r in survivors), most=3)})."
         )
-        spans = tuple(s for r in survivors[:50] if (s := _span(record, rows, r)) is not None)
+        spans = tuple(s for r in survivors[:50] if (s := _span(record, found, r)) is not None)
         context = f"of {outcome.keys_checked:,} broken; shown on {keys[survivors[0].key]}"
         value = count(len(survivors), "key")
         return _result(Verdict.FAIL, reason, summary, numbers, value=value, context=context, spans=spans)
@@ -266,21 +217,19 @@ def _judge(
     return _result(Verdict.PASS, reason, summary, numbers, value=value, context="all linearizable, decided exactly")
 
 
-def _survives_holes(record: RunRecord, rows: pl.DataFrame, result: KeyResult) -> bool:
+def _survives_holes(record: RunRecord, found: Registers, result: KeyResult) -> bool:
     """Would the contradiction stand if any operations had been missed?
 
     Values are unique, so a missed write cannot have written a value that has a recorded writer. It could have
     written one that has none, and a missed delete could have made a key absent.
     """
-    found = result.counterexample
-    if found is None:
+    operations = found.operations
+    if result.counterexample is None or operations is None:
         return False
-    part = rows[list(map(int, found.rows))]
-    everything = rows.filter(pl.col("key_id") == result.key)
-    writers = everything.filter(pl.col("f").is_in(["write", "cas", "insert"]) & ~pl.col("mismatch"))
-    written = set(writers["value"].drop_nulls().to_list())
-    deletes = bool((record.history["f"] == "delete").any())
-    for row in part.iter_rows(named=True):
+    writers = (operations.key == result.key) & np.isin(operations.f, (F.WRITE, F.CAS))
+    written = set(operations.value[writers].tolist())
+    deletes = any((part["f"] == "delete").any() for part in record.recorded.slices("f"))
+    for row in _operations_of(record, found, result.counterexample).iter_rows(named=True):
         seen = [row["observed"]] if row["mismatch"] else [row["value"]] if row["f"] == "read" else []
         seen += [row["expected"]] if row["f"] == "cas" and not row["mismatch"] else []
         if any((value is None and deletes) or (value is not None and value not in written) for value in seen):
@@ -291,30 +240,34 @@ def _survives_holes(record: RunRecord, rows: pl.DataFrame, result: KeyResult) ->
 # ------------------------------------------------------------------------------------------------ counterexample
 
 
-def _span(record: RunRecord, rows: pl.DataFrame, result: KeyResult) -> tuple[float, float] | None:
+def _operations_of(record: RunRecord, found: Registers, counterexample: Counterexample) -> pl.DataFrame:
+    """Everything that is recorded of the operations of a counterexample, in its order."""
+    rows = np.asarray(counterexample.rows, dtype=np.int64)
+    return record.recorded.rows(found.places[rows].tolist()).with_columns(unknown=UNKNOWN, mismatch=MISMATCH)
+
+
+def _span(record: RunRecord, found: Registers, result: KeyResult) -> tuple[float, float] | None:
     if result.counterexample is None:
         return None
-    part = rows[list(map(int, result.counterexample.rows))]
+    part = _operations_of(record, found, result.counterexample)
     ends = part["end_ns"].drop_nulls()
     first, last = int(part["start_ns"].min()), int(part["start_ns"].max())  # type: ignore[arg-type]
     last = max([last, *ends.to_list()])
     return (round(record.seconds(first), 3), round(record.seconds(last), 3))
 
 
-def _counterexample(
-    record: RunRecord, rows: pl.DataFrame, keys: Mapping[int, str], result: KeyResult
-) -> dict[str, Any] | None:
+def _counterexample(record: RunRecord, registers: Registers, result: KeyResult) -> dict[str, Any] | None:
     found = result.counterexample
     if found is None:
         return None
-    part = rows[list(map(int, found.rows))]
+    part = _operations_of(record, registers, found)
     operations = [
         _operation(record, row, role, note)
         for row, role, note in zip(part.iter_rows(named=True), found.roles, found.notes, strict=True)
     ]
-    span = _span(record, rows, result)
+    span = _span(record, registers, result)
     return {
-        "key": keys[result.key],
+        "key": registers.keys[result.key],
         "shard": part["shard"][0],
         "reason": found.reason,
         "reasons": list(found.reasons),

@@ -13,7 +13,7 @@ from aftershock.harness.verdict import Verdict
 from tests.runs import HOT_KEYS, Run, at, control, healthy
 from tests.unit.checks.support import view_of
 
-SAFETY = {"linearizability", "data-loss"}
+SAFETY = {"linearizability", "sessions", "data-loss"}
 TIMED = {"availability", "recovery", "latency"}
 
 
@@ -222,7 +222,7 @@ def test_a_written_key_without_a_final_read(run: Run, spoil: str) -> None:
             row.update(process=8_000_000 + reads.index(row), start_ns=at(1), end_ns=at(1.01))
     found = only(run)
     assert found.detail.startswith("2 keys had no answered final read")
-    assert found.taints == ("linearizability", "data-loss")
+    assert found.taints == ("linearizability", "sessions", "data-loss")
 
 
 def test_a_cut_off_client_that_never_asked_for_the_shards_it_lost(run: Run) -> None:
