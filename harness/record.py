@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import ConfigDict
 
 from .errors import RunFolderError, ScenarioError
-from .history import load_history
+from .history import History, load_history
 from .interfaces import ReplicaState, Settings
 from .registry import Registry
 from .scenario import Scenario, parse
@@ -68,13 +68,18 @@ class RunRecord:
     facts: RunFacts
     scenario: Scenario
     events: tuple[Event, ...]  # by time
-    history: pl.DataFrame  # columns of operation.OPERATION_COLUMNS
+    recorded: History  # every operation, left on disk until it is asked for
     holes: tuple[str, ...]  # what is known to be missing from the history
     replicas: tuple[ReplicaState, ...] | None
     load: Mapping[str, Any] | None
     environment: Mapping[str, Any]
     logs: Mapping[str, str]  # member -> what it printed (the newest part)
     warnings: tuple[str, ...]  # what loading noticed, one sentence each
+
+    @property
+    def history(self) -> pl.DataFrame:
+        """All operations as one table, with the columns of operation.OPERATION_COLUMNS."""
+        return self.recorded.frame
 
     def seconds(self, t_ns: int) -> float:
         """A CLOCK_MONOTONIC time as seconds from the start of the load."""
@@ -92,13 +97,13 @@ def load_record(folder: Path) -> RunRecord:
     warnings: list[str] = []
     history = load_history(folder / "history")
     load = _json_object(folder / "history" / "load.json", why=None)
-    holes = [*history.holes, *_load_holes(load, recorded=history.frame.filter(~pl.col("final")).height)]
+    holes = [*history.holes, *_load_holes(load, recorded=history.height - history.finals)]
     return RunRecord(
         folder=folder,
         facts=facts,
         scenario=_scenario(folder / "scenario.toml"),
         events=_events(folder / "events.jsonl", warnings),
-        history=history.frame,
+        recorded=history,
         holes=tuple(holes),
         replicas=_replicas(folder / "replicas.json"),
         load=load or None,
