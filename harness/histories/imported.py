@@ -70,7 +70,7 @@ class ImportedHistory:
     format: str
     frame: pl.DataFrame
     clock: str = "ns"
-    """`ns`, or `lines`: the file has no times to go by, so they are line numbers (positions, where entries share a line)."""
+    """`ns`, or `lines`: the file has no times to go by, so they are line numbers (positions, if lines are shared)."""
     notes: tuple[str, ...] = ()
     """What the reader noticed, one sentence each."""
     holes: tuple[str, ...] = ()

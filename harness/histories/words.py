@@ -115,7 +115,7 @@ def _lines_of(operation: Mapping[str, Any]) -> str:
 
 
 def _sessions(sessions: Mapping[str, Any]) -> Iterator[str]:
-    yield "What each client can still rely on, key by key (session guarantees):"
+    yield "Session guarantees, by each client's own answers alone (when others' writes were acknowledged is not used):"
     for one in sessions["guarantees"]:
         yield f"  {one['verdict'].upper():<8}{one['guarantee']}" + (
             "" if one["verdict"] == "pass" else f": {one['reason']}"
