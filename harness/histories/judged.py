@@ -202,8 +202,18 @@ class _Named:
             "key": self.key(result.key),
             "engine": None if result.engine is None else str(result.engine),
             "reason": self.say(result.reason),
+            "prefix_operations": result.prefix_operations,
+            "prefix_end_line": self._line_of_end(result.prefix_end_ns),
             **(_NOT_FOUND_OUT if found is None else self._counterexample(found)),
         }
+
+    def _line_of_end(self, end_ns: int | None) -> int | None:
+        """Where the answer of this time stands; None where that is not known, or several came at once."""
+        ended = self.history.frame.filter(self.history.frame["end_ns"] == end_ns) if end_ns is not None else None
+        if ended is None or ended.height != 1:
+            return None
+        line: int = ended["end_line"][0] or ended["line"][0]
+        return line
 
     def _counterexample(self, found: Counterexample) -> dict[str, Any]:
         return {

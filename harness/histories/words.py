@@ -77,6 +77,20 @@ def _violation(violation: Mapping[str, Any], *, clock: str) -> Iterator[str]:
     if len(violation["reasons"]) > 1:
         yield ""
         yield from (f"  {i}. {step}" for i, step in enumerate(violation["reasons"], start=1))
+    prefix = list(_prefix(violation))
+    yield from ["", *prefix] if prefix else []
+
+
+def _prefix(violation: Mapping[str, Any]) -> Iterator[str]:
+    """How far one order explains the key's answers, where that is known."""
+    count, line = violation["prefix_operations"], violation["prefix_end_line"]
+    if count is None:
+        return
+    until = (
+        f"the answer in line {line} is the first that none explains" if line is not None else "no order explains more"
+    )
+    answers = "answer" if count == 1 else f"{count:,} answers"
+    yield f"  One order explains the first {answers} on this key; {until}."
 
 
 def _table(operations: Sequence[Mapping[str, Any]], *, clock: str) -> Iterator[str]:

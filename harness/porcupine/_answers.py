@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -20,6 +20,8 @@ SecondOpinion: TypeAlias = Callable[[Found, Engine], bool | None]
 """Whether another engine than the one that found them judges the operations of a counterexample illegal, too."""
 
 _FEW = 8  # violated keys for which going through the whole column is cheaper than sorting it
+_FITS = "every answer fits one order"
+_NO_TIME = "no order explains its answers; there was no time left to find out which ones"
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
@@ -66,13 +68,13 @@ def read_answer(
     second: SecondOpinion,
 ) -> dict[int, KeyResult]:
     """Every key's result. A line that makes no sense is a problem of the answer, and so never leads to a pass."""
-    unreached = KeyResult(key=0, verdict=Verdict.UNKNOWN, engine=None, reason="")
-    results = {int(key): replace(unreached, key=int(key)) for key in np.unique(operations.key)}
+    keys = set(np.unique(operations.key).tolist())
     reader = _Reader(operations=operations, model=model, initial=initial, words=words, second=second)
+    results: dict[int, KeyResult] = {}
     found: dict[int, Mapping[str, Any]] = {}
     try:
         for line in answer.lines:
-            result = _result(line, results)
+            result = _result(line, keys)
             results[result.key] = result
             if line.get("counterexample") is not None:
                 found[result.key] = line["counterexample"]
@@ -85,7 +87,13 @@ def read_answer(
                 results[key] = reader.explained(results[key], given, rows_of(key))
         except _MALFORMED as error:
             _senseless(answer, error)
-    return {key: _with_reason(result, answer.problem) for key, result in results.items()}
+    why = answer.problem or "the deadline passed before it was reached"
+    for key in keys - results.keys():
+        results[key] = KeyResult(key=key, verdict=Verdict.UNKNOWN, engine=None, reason=why)
+    for key, result in results.items():
+        if not result.reason:
+            results[key] = replace(result, reason=why if result.verdict is Verdict.UNKNOWN else _NO_TIME)
+    return results
 
 
 def _rows_of(operations: Operations, *, many: bool) -> Callable[[int], npt.NDArray[np.int64]]:
@@ -97,15 +105,17 @@ def _rows_of(operations: Operations, *, many: bool) -> Callable[[int], npt.NDArr
     return lambda key: by_key[np.searchsorted(keys, key, "left") : np.searchsorted(keys, key, "right")]
 
 
-def _result(line: Mapping[str, Any], results: Mapping[int, KeyResult]) -> KeyResult:
-    verdict, prefix = Verdict(line["verdict"]), line.get("prefix") or {}
+def _result(line: Mapping[str, Any], keys: Set[int]) -> KeyResult:
+    verdict, prefix, key = Verdict(line["verdict"]), line.get("prefix") or {}, line["key"]
+    if key not in keys:
+        raise ValueError(f"there is no key {key}")
     if verdict is not Verdict.FAIL and (prefix or line.get("counterexample") is not None):
         raise ValueError(f"a key that is {verdict} has a counterexample")
     return KeyResult(
-        key=results[line["key"]].key,
+        key=key,
         verdict=verdict,
         engine=Engine(line["engine"]),
-        reason=line.get("reason", ""),
+        reason=_FITS if verdict is Verdict.PASS else line.get("reason", ""),
         prefix_operations=None if not prefix else int(prefix["operations"]),
         prefix_end_ns=None if not prefix else int(prefix["end_ns"]),
     )
@@ -113,13 +123,3 @@ def _result(line: Mapping[str, Any], results: Mapping[int, KeyResult]) -> KeyRes
 
 def _senseless(answer: Answer, error: Exception) -> None:
     answer.problem = answer.problem or f"the checker's answer makes no sense ({type(error).__name__}: {error})"
-
-
-def _with_reason(result: KeyResult, problem: str | None) -> KeyResult:
-    if result.verdict is Verdict.PASS:
-        return replace(result, reason="every answer fits one order")
-    if result.reason:
-        return result
-    if result.verdict is Verdict.UNKNOWN:
-        return replace(result, reason=problem or "the deadline passed before it was reached")
-    return replace(result, reason="no order explains its answers; there was no time left to find out which ones")

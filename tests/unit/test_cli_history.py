@@ -48,6 +48,8 @@ def test_json_is_one_object_of_the_documented_shape(run) -> None:
     assert code == 1
     assert (judged["schema"], judged["verdict"], judged["engine"], judged["keys"]["checked"]) == (1, "fail", "auto", 2)
     (violation,) = judged["keys"]["violated"]
+    # One write and one compare-and-set; then the stale read was answered.
+    assert (violation["prefix_operations"], violation["prefix_end_line"]) == (2, 15)
     for name in (*judged, *violation, *violation["operations"][0]):
         assert f"`{name}" in page or f".{name}`" in page, f"docs/your-own-history.md does not name {name}"
 
