@@ -6,7 +6,7 @@ The object is what `--json` prints, what the text is made of, and what the page 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,7 +103,7 @@ def _by_own_model(history: ImportedHistory, asked: Asked) -> tuple[CheckOutcome,
         first=initial_text(asked.initial) if model in REGISTERS else "null",
     )
     failed = outcome.verdict is Verdict.FAIL and model in REGISTERS
-    return outcome, named, _sessions(named, given, model) if failed else None
+    return outcome, named, _sessions(named, given, model, word) if failed else None
 
 
 def _by_user_model(history: ImportedHistory, asked: Asked) -> tuple[CheckOutcome, _Named, None]:
@@ -283,11 +283,9 @@ _BEFORE_ALL: Final[Mapping[str, Any]] = {
 # ------------------------------------------------------------------------------------------------ sessions
 
 
-def _sessions(named: _Named, given: Judgeable, model: Model) -> dict[str, Any]:
-    """What each client can still rely on."""
-    found = check_sessions(given.operations, model=model)
-    # Its sentences show the checker's numbers, which are the user's only where no words are needed.
-    plain = not given.words
+def _sessions(named: _Named, given: Judgeable, model: Model, word: Callable[[int], str]) -> dict[str, Any]:
+    """The session guarantees, in the user's own values."""
+    found = check_sessions(given.operations, model=model, value_text=word)
     return {
         "verdict": str(found.verdict),
         "reason": found.reason,
@@ -295,29 +293,22 @@ def _sessions(named: _Named, given: Judgeable, model: Model) -> dict[str, Any]:
             {
                 "guarantee": str(one.guarantee),
                 "verdict": str(one.verdict),
-                "reason": one.reason if plain or one.verdict is Verdict.PASS else _on_keys(len(one.keys_violated)),
+                "reason": one.reason,
                 "keys_violated": [named.key(key) for key in one.keys_violated],
                 "keys_unknown": [named.key(key) for key in one.keys_unknown],
             }
             for one in found.results
         ],
-        "counterexamples": [_session_counterexample(named, one, given, plain=plain) for one in found.counterexamples],
+        "counterexamples": [_session_counterexample(named, one, given) for one in found.counterexamples],
     }
 
 
-def _on_keys(violated: int) -> str:
-    return f"cannot be kept on {_count(violated, 'key')}" if violated else "not decided"
-
-
-def _session_counterexample(
-    named: _Named, found: SessionCounterexample, given: Judgeable, *, plain: bool
-) -> dict[str, Any]:
+def _session_counterexample(named: _Named, found: SessionCounterexample, given: Judgeable) -> dict[str, Any]:
     start_ns = given.operations.start_ns
-    names = " and ".join(found.guarantees)
     return {
         "key": named.key(found.key),
         "guarantees": [str(guarantee) for guarantee in found.guarantees],
-        "reason": found.reason if plain else f"No order of these writes keeps {names}.",
+        "reason": found.reason,
         "operations": [named.operation(row) for row in sorted({*found.rows, *found.writers}, key=start_ns.__getitem__)],
     }
 
