@@ -52,6 +52,8 @@ def check(
     if deadline_s <= 0 or memory_limit_bytes <= 0 or (workers is not None and workers <= 0):
         raise ValueError("deadline_s, memory_limit_bytes and workers must be positive")
     _refuse_other_functions(operations, model)
+    if model is Model.BANK:
+        _refuse_unknown_accounts(operations, initial or {})
     if len(operations) == 0:
         return _outcome({}, engine=engine, seconds=0.0, problem="the history holds no operations")
     program = checker_path()
@@ -85,6 +87,17 @@ def _refuse_other_functions(operations: Operations, model: Model) -> None:
         raise ValueError("the register has no compare-and-set; use Model.CAS_REGISTER")
     known = ", ".join(sorted(one.name for one in FUNCTIONS[model]))
     raise ValueError(f"row {row} calls {f.name}, which the model {model} has not; it has {known}")
+
+
+def _refuse_unknown_accounts(operations: Operations, initial: Mapping[int, int]) -> None:
+    """A transfer with an account that holds nothing at all would look like a violation."""
+    transfers = operations.f == F.TRANSFER
+    accounts = np.fromiter(initial, dtype=np.int64, count=len(initial))
+    for column in (operations.expected, operations.version):
+        wrong = transfers & ~np.isin(column, accounts)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"row {row} transfers with account {column[row]}, which `initial` gives no balance")
 
 
 def _second_opinion(found: Found, first: Engine, *, program: Path, model: Model, until_s: float) -> bool | None:

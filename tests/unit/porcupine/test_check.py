@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from aftershock.harness.porcupine import ABSENT, OPEN_NS, CheckOutcome, Engine, Model, Operations, check
+from aftershock.harness.porcupine import ABSENT, OPEN_NS, CheckOutcome, Engine, F, Model, Operations, check
 from aftershock.harness.verdict import Verdict
 
 from tests.unit.porcupine.generate import Row, cas, delete, operations, read, write
@@ -284,3 +284,11 @@ def test_order_of_rows_and_number_of_workers_do_not_matter() -> None:
     first = verdicts(check(operations(rows), model=Model.REGISTER, workers=1))
     rng.shuffle(rows)
     assert verdicts(check(operations(rows), model=Model.REGISTER, workers=4)) == first
+
+
+@pytest.mark.parametrize("initial", [None, {0: 10}])
+def test_a_bank_that_lacks_an_account_is_refused(initial: dict[int, int] | None) -> None:
+    """It would look like a violation."""
+    rows = [Row(f=F.TRANSFER, value=4, expected=0, version=1, start_ns=0, end_ns=1)]
+    with pytest.raises(ValueError, match=r"row 0 transfers with account .*`initial`"):
+        check(operations(rows), model=Model.BANK, initial=initial)

@@ -109,8 +109,12 @@ func (r *runner) search(judge decide.Judge, keys []history.Key) {
 }
 
 func (r *runner) giveUp(keys []history.Key, reason string) {
+	engine := decide.Porcupine
+	if r.request.Engine == decide.Frontier {
+		engine = decide.Frontier
+	}
 	for _, key := range keys {
-		r.report(Line{Key: key.ID, Verdict: decide.Unknown, Engine: decide.Porcupine, Reason: reason})
+		r.report(Line{Key: key.ID, Verdict: decide.Unknown, Engine: engine, Reason: reason})
 	}
 }
 
