@@ -12,7 +12,7 @@ help:
 	@echo "make demo         install, then run the reference cluster under four faults; it must pass"
 	@echo "make demo-broken  install, then run an unsafe setting; the loss must be caught"
 	@echo "make test         install with the test tools, then run all tests"
-	@echo "make nightly      install with the test tools, then every fault on every backend (an hour; root, a Docker engine)"
+	@echo "make nightly      install with the test tools, then every fault on every backend and the large sweeps (hours; root, a Docker engine)"
 	@echo "make native       build the two Go programs in place, for work on the tree without installing it"
 	@echo "make lint         formatting, lint, types, layers"
 	@echo "make clean        remove .venv and build leftovers (run folders stay)"
